@@ -1,0 +1,1 @@
+"""Flax modules: parameters, graph and features to a Representation."""
