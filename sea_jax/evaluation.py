@@ -1,0 +1,215 @@
+"""Full ranking over all items in blocks of users, and the ranking metrics, as mergeable sums and counts."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+BLOCK_BYTES = 64 << 20  # of scores at hand at any moment
+SPLITS = ("valid", "test")
+
+
+class Lists(NamedTuple):
+    """(row, item) pairs of each block of users, padded with a row past the block's end.
+
+    rows, items: (blocks, pairs) int32.
+    """
+
+    rows: Int[Array, "blocks pairs"]
+    items: Int[Array, "blocks pairs"]
+
+
+class RankingData(NamedTuple):
+    """Whom to rank for, what to leave out, and what counts as a hit.
+
+    users: (blocks, b) int32, U (past the end) for padding. masked: training positives. held_out: by split.
+    masked_at_test: what test leaves out besides, or None. counts: by split, users counted and left out.
+    """
+
+    users: Int[Array, "blocks b"]
+    masked: Lists
+    held_out: dict[str, Lists]
+    masked_at_test: Lists | None
+    counts: dict[str, dict[str, int]]
+
+
+def ranking_data(
+    train: Int[np.ndarray, "n 2"],
+    valid: Int[np.ndarray, "v 2"],
+    test: Int[np.ndarray, "t 2"],
+    num_users: int,
+    num_items: int,
+    *,
+    mask_valid_at_test: bool = False,
+    block_bytes: int = BLOCK_BYTES,
+) -> RankingData:
+    """Prepares the ranking on the host.
+
+    A split counts the users who have a training interaction and a held-out one in that split, as the MMRec
+    protocol does; `counts` says how many were left out for either reason.
+    """
+    held_out = {"valid": valid, "test": test}
+    trained = np.bincount(train[:, 0], minlength=num_users) > 0
+    present = {split: np.bincount(pairs[:, 0], minlength=num_users) > 0 for split, pairs in held_out.items()}
+    counts = {
+        split: {
+            "counted": int((has & trained).sum()),
+            "without_training": int((has & ~trained).sum()),
+            "without_held_out": int((~has).sum()),
+        }
+        for split, has in present.items()
+    }
+    users = np.flatnonzero(trained & (present["valid"] | present["test"]))
+    block = max(1, min(len(users), block_bytes // (4 * num_items)))
+    blocks = max(1, -(-len(users) // block))
+    padded = np.append(users, np.full(blocks * block - len(users), num_users)).reshape(blocks, block)
+    place = np.full(num_users + 1, -1)
+    place[users] = np.arange(len(users))
+
+    def lists(pairs):
+        pairs = pairs[place[pairs[:, 0]] >= 0]
+        position = place[pairs[:, 0]]
+        order = np.argsort(position, kind="stable")
+        position, items = position[order], pairs[order, 1]
+        owner = position // block
+        size = np.bincount(owner, minlength=blocks)
+        column = np.arange(len(owner)) - np.append(0, np.cumsum(size))[owner]
+        rows = np.full((blocks, max(1, size.max())), block, np.int32)
+        columns = np.zeros_like(rows)
+        rows[owner, column], columns[owner, column] = position % block, items
+        return Lists(rows, columns)
+
+    return RankingData(
+        users=padded.astype(np.int32),
+        masked=lists(train),
+        held_out={split: lists(pairs) for split, pairs in held_out.items()},
+        masked_at_test=lists(valid) if mask_valid_at_test else None,
+        counts=counts,
+    )
+
+
+def marked(rows: Int[Array, " pairs"], items: Int[Array, " pairs"], shape: tuple[int, int]) -> Bool[Array, "b items"]:
+    """True at the (row, item) pairs; rows past the end are padding."""
+    return jnp.zeros(shape, bool).at[rows, items].set(True, mode="drop")
+
+
+def hit_metrics(hits: Bool[Array, "b k"], held_out: Int[Array, " b"], cut: int) -> dict[str, Float[Array, " b"]]:
+    """Each user's metrics at one cut-off.
+
+    recall = hits / held out; precision = hits / cut; hit = any; mrr = 1 / rank of the first hit;
+    ndcg = DCG / DCG of the ideal list; map = sum over hits of precision at the hit / min(cut, held out).
+
+    Args:
+      hits: whether each place of the list holds a held-out item; at most `cut` places are read.
+      held_out: how many items each user has held out, at least 1.
+      cut: k; it may exceed the catalogue.
+    """
+    hits = hits[:, :cut].astype(jnp.float32)
+    rank = jnp.arange(1, hits.shape[1] + 1)
+    gain = 1 / jnp.log2(rank + 1.0)
+    # The ideal list may be longer than the catalogue's places only if k is; then all held-out items fit.
+    ideal = jnp.cumsum(gain)[jnp.minimum(jnp.minimum(held_out, cut), hits.shape[1]) - 1]
+    found = hits.sum(axis=1)
+    precision_at = jnp.cumsum(hits, axis=1) / rank
+    return {
+        "recall": found / held_out,
+        "ndcg": (hits @ gain) / ideal,
+        "precision": found / cut,
+        "map": jnp.sum(hits * precision_at, axis=1) / jnp.minimum(held_out, cut),
+        "hit": (found > 0).astype(jnp.float32),
+        "mrr": jnp.max(hits / rank, axis=1),
+    }
+
+
+def top(scores: Float[Array, "b items"], k: int) -> tuple[Array, Array]:
+    """The k best scores and items of each row, ties by lower item."""
+    return jax.lax.top_k(scores, min(k, scores.shape[1]))
+
+
+@partial(jax.jit, static_argnames="topk")
+def metric_sums(
+    user: Float[Array, "users d"], item: Float[Array, "items d"], data: RankingData, topk: tuple[int, ...]
+) -> dict[str, dict[str, Array]]:
+    """Sums over users of every metric, by split; they add up over blocks and devices.
+
+    One ranking serves validation and test, unless test leaves out more.
+    """
+    items = item.shape[0]
+
+    def block(inputs):
+        users, masked, held_out, masked_at_test = inputs
+        shape = (users.shape[0], items)
+        scores = user[jnp.minimum(users, user.shape[0] - 1)] @ item.T
+        scores = jnp.where(marked(*masked, shape), -jnp.inf, scores)
+        ranked = top(scores, max(topk))
+        sums = {}
+        for split in SPLITS:
+            if split == "test" and masked_at_test is not None:
+                ranked = top(jnp.where(marked(*masked_at_test, shape), -jnp.inf, scores), max(topk))
+            values, listed = ranked
+            relevant = marked(*held_out[split], shape)
+            count = relevant.sum(axis=1)
+            hits = jnp.take_along_axis(relevant, listed, axis=1) & (values > -jnp.inf)
+            weight = count > 0
+            sums[split] = {
+                f"{name}@{cut}": jnp.sum(jnp.where(weight, value, 0))
+                for cut in topk
+                for name, value in hit_metrics(hits, jnp.maximum(count, 1), cut).items()
+            }
+        return sums
+
+    inputs = (data.users, data.masked, data.held_out, data.masked_at_test)
+    return jax.lax.map(block, inputs)
+
+
+def evaluate(user: Array, item: Array, data: RankingData, topk: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """Metrics of validation and test, {"valid": {"recall@20": ...}, "test": {...}}, means over counted users.
+
+    Args:
+      user, item: (U, d), (I, d) final embeddings; score = their inner product.
+      data: from `ranking_data`.
+      topk: cut-offs.
+    """
+    sums = jax.device_get(metric_sums(user, item, data._replace(counts={}), topk))
+    return {
+        split: {
+            name: float(np.sum(values, dtype=np.float64) / max(data.counts[split]["counted"], 1))
+            for name, values in _in_order(of, topk)
+        }
+        for split, of in sums.items()
+    }
+
+
+def _in_order(of, topk):
+    names = [f"{kind}@{cut}" for kind in ("recall", "ndcg", "precision", "map", "hit", "mrr") for cut in topk]
+    return [(name, of[name]) for name in names]
+
+
+def recommend(
+    user: Float[np.ndarray, "users d"],
+    item: Float[np.ndarray, "items d"],
+    train: Int[np.ndarray, "n 2"],
+    users: Int[np.ndarray, " n"],
+    k: int,
+) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    """Top-k lists for `users`, their training items left out.
+
+    Returns: (n, k) int32 items and float32 scores in falling order; item -1 where nothing is left to list.
+    """
+    block = max(1, BLOCK_BYTES // (4 * len(item)))
+    order = np.argsort(train[:, 0], kind="stable")
+    chosen = train[order, 1]
+    starts = np.append(0, np.cumsum(np.bincount(train[:, 0], minlength=len(user))))
+    listed, scored = [], []
+    for at in range(0, len(users), block):
+        some = users[at : at + block]
+        scores = np.array(jnp.asarray(user[some]) @ item.T)
+        for row, one in enumerate(some):
+            scores[row, chosen[starts[one] : starts[one + 1]]] = -np.inf
+        values, items = (np.asarray(x) for x in top(jnp.asarray(scores), k))
+        listed.append(np.where(np.isfinite(values), items, -1).astype(np.int32))
+        scored.append(values)
+    return np.concatenate(listed), np.concatenate(scored)

@@ -1,0 +1,52 @@
+"""Layers that the backbones share. Their initial values follow PyTorch's, as the released model's do."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sea_jax import axis as ax
+
+kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+table_init = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")  # Xavier normal
+
+
+def bias_init(fan_in: int):
+    """Uniform within 1 / sqrt(fan_in), PyTorch's default for the bias of a linear layer."""
+    bound = fan_in**-0.5
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+class Dense(nn.Module):
+    """x @ kernel + bias, with both readable from outside."""
+
+    inputs: int
+    outputs: int
+
+    def setup(self):
+        self.kernel = self.param("kernel", kernel_init, (self.inputs, self.outputs))
+        self.bias = self.param("bias", bias_init(self.inputs), (self.outputs,))
+
+    def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
+        return x @ self.kernel + self.bias
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all real items of all devices; there is no running average to keep."""
+
+    features: int
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n d"], weights: Float[Array, " n"], axis: ax.Axis) -> Float[Array, "n d"]:
+        scale = self.param("scale", nn.initializers.ones, (self.features,))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        count = ax.psum(weights.sum(), axis)
+        mean = ax.psum(weights @ x, axis) / count
+        variance = ax.psum(weights @ (x - mean) ** 2, axis) / count
+        return (x - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias
+
+
+def normalise(x: Float[Array, "*n d"], floor: float = 1e-12) -> Float[Array, "*n d"]:
+    """Rows divided by their L2 norm, at least `floor`; the gradient at a zero row is finite."""
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), floor**2))

@@ -1,0 +1,127 @@
+"""The one place where BPR, separation and alignment meet with their weights."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from sea_jax import axis as ax
+from sea_jax import losses
+from sea_jax.config import Config, modality_pairs
+from sea_jax.models.separation import Representation, Separated
+
+
+class Batch(NamedTuple):
+    """Training triples; every device holds the whole batch and works on its share.
+
+    users, positives, negatives: (n,) int32. weights: (n,) float32, 0 for padding.
+    """
+
+    users: Int[Array, " n"]
+    positives: Int[Array, " n"]
+    negatives: Int[Array, " n"]
+    weights: Float[Array, " n"]
+
+
+class Draws(NamedTuple):
+    """What a step draws besides the batch.
+
+    permutations: by modality, (I,) int32, the CLUB negatives: row i is compared with row permutations[m][i].
+    candidates: (n,) int32 items drawn as Solosim's candidates, or None for all.
+    """
+
+    permutations: dict[str, Int[Array, " items"]]
+    candidates: Int[Array, " n"] | None = None
+
+
+def mean(total: Array, count: Array, axis: ax.Axis) -> Array:
+    """This device's share of a mean over the rows of all devices."""
+    return total / ax.psum(count, axis)
+
+
+def objective(
+    representation: Representation,
+    batch: Batch,
+    draws: Draws,
+    conditional,
+    item_weights: Float[Array, " items"],
+    config: Config,
+    axis: ax.Axis = None,
+) -> tuple[Array, dict[str, Array]]:
+    """L_bpr + ureg * mean over m of L_separation^m + alpha * mean over pairs of L_alignment (paper, eq. of L).
+
+    Args:
+      representation: of this device's users and items.
+      batch, draws: whole, the same on every device.
+      conditional: y's mean and logvar given x: (n, 32) -> (n, 32), (n, 32).
+      item_weights: 1 for an item, 0 for padding.
+      config: the settings.
+      axis: the device axis or None.
+    Returns: this device's share of the total and of each named part; summed over devices they are the values.
+    """
+    parts = {"bpr": bpr(representation, batch, config, axis)}
+    total = parts["bpr"]
+    if config.separation != "none":
+        terms = {
+            f"{config.separation}_{name}": separation(
+                separated, draws.permutations[name], conditional, item_weights, config, axis
+            )
+            for name, separated in representation.parts.items()
+        }
+        kind = "club" if config.separation.startswith("club") else config.separation
+        parts |= terms | {kind: sum(terms.values()) / len(terms)}
+        total = total + config.ureg * parts[kind]
+    if config.alignment != "none" and len(representation.parts) > 1:
+        pairs = modality_pairs(tuple(representation.parts), config.solosim_pairs)
+        terms = [alignment(representation, pair, draws, item_weights, config, axis) for pair in pairs]
+        parts[config.alignment] = sum(terms) / len(terms)
+        total = total + config.alpha * parts[config.alignment]
+    return total, parts | {"total": total}
+
+
+@jax.named_scope("bpr")
+def bpr(representation: Representation, batch: Batch, config: Config, axis: ax.Axis) -> Array:
+    """This device's share of BPR over the batch."""
+    padding = -batch.users.shape[0] % ax.size(axis)
+    users, positives, negatives, weights = (jnp.pad(column, (0, padding)) for column in batch)
+    user = ax.take_rows(representation.user, users, axis)
+    positive = jnp.sum(user * ax.take_rows(representation.item, positives, axis), axis=1)
+    negative = jnp.sum(user * ax.take_rows(representation.item, negatives, axis), axis=1)
+    total, count = losses.bpr(positive, negative, ax.local_slice(weights, axis), base=config.bpr_base)
+    return mean(total, count, axis)
+
+
+@jax.named_scope("club")
+def separation(
+    parts: Separated, permutation, conditional, weights, config: Config, axis: ax.Axis
+) -> Array:
+    """This device's share of one modality's separation term."""
+    if config.separation == "club":
+        index = ax.row_index(weights.shape[0], axis)
+        # Padding rows have no entry in the permutation; any row will do, they weigh nothing.
+        negative = ax.gather_rows(parts.unique, axis)[permutation[jnp.minimum(index, permutation.shape[0] - 1)]]
+        mean_, logvar = conditional(parts.generic)
+        total, count = losses.club_sampled(mean_, logvar, parts.unique, negative, weights)
+        return jax.nn.relu(0.5 * ax.psum(mean(total, count, axis), axis)) / ax.size(axis)
+    raise NotImplementedError(config.separation)
+
+
+@jax.named_scope("solosim")
+def alignment(
+    representation: Representation, pair: tuple[str, str], draws: Draws, weights, config: Config, axis: ax.Axis
+) -> Array:
+    """This device's share of one pair's alignment term, anchors of its own items against all candidates."""
+    anchors, candidates = (representation.parts[name].aligned for name in pair)
+    index = ax.row_index(weights.shape[0], axis)
+    if config.alignment == "solosim":
+        total, count = losses.solosim(
+            anchors,
+            ax.gather_rows(candidates, axis),
+            index,
+            weights,
+            temperature=config.temperature,
+            candidate_weights=ax.gather_rows(weights, axis),
+        )
+        return mean(total, count, axis)
+    raise NotImplementedError(config.alignment)

@@ -1,0 +1,1 @@
+"""Fitting, the training step, its division over devices, checkpoints and the loop."""

@@ -1,0 +1,189 @@
+"""Training with evaluation, early stopping and checkpoints; time is the only thing it adds to the epoch."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sea_jax.bundle import Bundle
+from sea_jax.config import Config
+from sea_jax.errors import SeaError
+from sea_jax.evaluation import RankingData, evaluate, ranking_data
+from sea_jax.training import checkpoints as ckpt
+from sea_jax.training import parallel
+from sea_jax.training.state import TrainState, init_state, make_data, make_model
+
+MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+
+
+class Progress(NamedTuple):
+    """What a checkpoint holds: the state, the best parameters so far, and what early stopping counts.
+
+    best_value: of the monitored validation metric (-inf before the first evaluation). stale: evaluations since.
+    """
+
+    state: TrainState
+    best_params: Any
+    best_epoch: Any
+    best_value: Any
+    stale: Any
+
+
+class Run(NamedTuple):
+    """A prepared run: settings, data on the devices, programs, and the progress so far (on the host: counters)."""
+
+    config: Config
+    bundle: Bundle
+    layout: parallel.Layout
+    programs: parallel.Programs
+    data: Any
+    ranking: RankingData
+    progress: Progress
+
+
+def prepare(bundle: Bundle, config: Config) -> Run:
+    """Everything up to the first epoch: graph and features on the devices, the initial state."""
+    with jax.default_matmul_precision(MATMUL[config.precision]):
+        whole = make_data(bundle, config)[0]
+        model = make_model(bundle, config)
+        layout = parallel.layout(config, model, whole)
+        state = init_state(model, whole, config)
+        shares = [whole] if layout.axis is None else make_data(bundle, config, layout.parts)
+        return Run(
+            config=config,
+            bundle=bundle,
+            layout=layout,
+            programs=parallel.make_programs(bundle, config, layout),
+            data=parallel.place_data(shares, layout),
+            ranking=ranking_data(
+                bundle.train, bundle.valid, bundle.test, bundle.num_users, bundle.num_items,
+                mask_valid_at_test=config.mask_valid_at_test,
+            ),
+            progress=Progress(
+                parallel.place_state(state, layout),
+                parallel.place_state(jax.tree.map(jnp.copy, state.params), layout),
+                *(np.asarray(0, np.int32), np.asarray(-np.inf, np.float64), np.asarray(0, np.int32)),
+            ),
+        )  # fmt: skip
+
+
+def restore(run: Run, saved, warn=lambda message: None) -> Run:
+    """The run at its newest readable checkpoint; unchanged if there is none."""
+    whole = run.layout.whole
+    scalars = (jax.ShapeDtypeStruct((), dtype) for dtype in (np.int32, np.float64, np.int32))
+    like = Progress(whole, whole.params, *scalars)
+    found = ckpt.restore(saved, like, warn)
+    if found is None:
+        return run
+    found = Progress(*found)
+    return run._replace(
+        progress=found._replace(
+            state=parallel.place_state(found.state, run.layout),
+            best_params=parallel.place_state(found.best_params, run.layout),
+        )
+    )
+
+
+def save(run: Run, saved) -> None:
+    """A checkpoint of the run's progress; arrays are written undivided, whatever the number of devices."""
+    progress, whole = run.progress, run.layout.whole
+    if run.layout.axis is not None:
+        progress = progress._replace(
+            state=parallel.undivide(progress.state, whole),
+            best_params=parallel.undivide(progress.best_params, whole.params),
+        )
+    saved.save(int(progress.state.epoch), progress, overwrite=True)
+
+
+def embeddings(run: Run, params) -> tuple[np.ndarray, np.ndarray]:
+    """Final user (U, d) and item (I, d) embeddings, float32, of parameters as the devices hold them."""
+    with jax.default_matmul_precision(MATMUL[run.config.precision]):
+        user, item = run.programs.embed(params, run.data)
+    return (
+        parallel.whole_rows(user, run.bundle.num_users),
+        parallel.whole_rows(item, run.bundle.num_items),
+    )
+
+
+def measure(run: Run, params) -> dict[str, dict[str, float]]:
+    """Ranking metrics of `params` on validation and test: {"valid": {"recall@20": ...}, "test": {...}}."""
+    with jax.default_matmul_precision(MATMUL[run.config.precision]):
+        if run.layout.axis is None:
+            user, item = run.programs.embed(params, run.data)
+        else:
+            user, item = embeddings(run, params)
+        return evaluate(user, item, run.ranking, run.config.topk)
+
+
+def finished(run: Run) -> bool:
+    """Whether the run has used up its epochs or its patience."""
+    patience = run.config.patience
+    return int(run.progress.state.epoch) >= run.config.epochs or 0 < patience <= int(run.progress.stale)
+
+
+def advance(run: Run) -> tuple[Run, dict[str, Any]]:
+    """One epoch, with evaluation where it is due.
+
+    Returns: the run after it, and its record: epoch, seconds, `loss/...`, `valid/...`, `test/...`.
+    Raises: SeaError if a loss is not finite; the run given is then used up (its arrays were donated).
+    """
+    config, progress = run.config, run.progress
+    began = time.perf_counter()
+    with jax.default_matmul_precision(MATMUL[config.precision]):
+        state, losses = run.programs.train_epoch(progress.state, run.data)
+    losses = {f"loss/{name}": float(value) for name, value in losses.items()}
+    number = int(state.epoch)
+    record = {"epoch": number, "seconds": time.perf_counter() - began, **losses}
+    broken = [name for name, value in losses.items() if not math.isfinite(value)]
+    if broken:
+        raise SeaError(
+            f"{broken[0]} is {losses[broken[0]]} in epoch {number}; the last good checkpoint is kept, "
+            f"try a smaller --learning_rate than {config.learning_rate}."
+        )
+    progress = progress._replace(state=state)
+    if number % config.eval_every == 0 or number >= config.epochs:
+        began = time.perf_counter()
+        metrics = measure(run, state.params)
+        record["eval_seconds"] = time.perf_counter() - began
+        record |= {f"{split}/{name}": value for split, of in metrics.items() for name, value in of.items()}
+        progress = select(progress, metrics["valid"][config.monitor])
+    return run._replace(progress=progress), record
+
+
+def select(progress: Progress, value: float) -> Progress:
+    """Keeps the parameters if the monitored validation metric is better than ever, else counts."""
+    if not value > float(progress.best_value):
+        return progress._replace(stale=progress.stale + np.int32(1))
+    return progress._replace(
+        best_params=jax.tree.map(jnp.copy, progress.state.params),  # the state's own are donated to the next epoch
+        best_epoch=np.asarray(progress.state.epoch, np.int32),
+        best_value=np.asarray(value, np.float64),
+        stale=np.asarray(0, np.int32),
+    )
+
+
+def fit(run: Run, saved=None, report: Callable[[dict], None] = lambda record: None) -> Run:
+    """Trains until the epochs or the patience are used up.
+
+    Args:
+      run: from `prepare`, perhaps restored.
+      saved: a checkpointer, or None to write no checkpoints.
+      report: called with the record of each epoch.
+    Returns: the run at its end; `measure(run, run.progress.best_params)` gives its result.
+    """
+    while not finished(run):
+        run, record = advance(run)
+        report(record)
+        number = int(run.progress.state.epoch)
+        if saved is not None and (number % run.config.checkpoint_every == 0 or finished(run)):
+            save(run, saved)
+    return run
+
+
+def counts(run: Run) -> dict[str, dict[str, int]]:
+    """By split: users counted, and left out for want of a training or a held-out interaction."""
+    return run.ranking.counts

@@ -1,0 +1,148 @@
+"""One training step, and an epoch of them as one program."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from sea_jax import axis as ax
+from sea_jax import losses, sampling
+from sea_jax.config import Config, modality_pairs
+from sea_jax.models.backbones import DIVIDED, Backbone
+from sea_jax.models.conditionals import GaussianConditional
+from sea_jax.models.separation import PART_WIDTH, Separated
+from sea_jax.objective import Batch, Draws, mean, objective
+from sea_jax.training.fit import fit
+from sea_jax.training.state import Data, TrainState, make_optimisers
+
+
+def is_divided(path) -> bool:
+    """Whether the parameter at this tree path has its rows divided over the devices."""
+    return "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path).endswith(DIVIDED)
+
+
+def sum_replicated(gradient, axis: ax.Axis):
+    """Gradients of replicated parameters summed over the devices; divided ones are whole already."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf if is_divided(path) else ax.psum(leaf, axis), gradient
+    )
+
+
+def club_pairs(parts: dict[str, Separated], config: Config) -> list[tuple[Array, Array]]:
+    """(x, y) pairs that the conditional is fitted on.
+
+    within_modality: (generic_m, unique_m), the pairs that CLUB evaluates. across_modalities, as released:
+    (generic_m, generic_m') and (unique_m, unique_m') of each Solosim pair, for which CLUB is no bound.
+    """
+    if config.club_fit_pairs == "within_modality":
+        return [(part.generic, part.unique) for part in parts.values()]
+    pairs = modality_pairs(tuple(parts), config.solosim_pairs)
+    return [
+        pair
+        for m, n in pairs
+        for pair in ((parts[m].generic, parts[n].generic), (parts[m].unique, parts[n].unique))
+    ]
+
+
+def fit_conditional(state: TrainState, parts, weights, config: Config, axis: ax.Axis):
+    """The inner loop: Adam steps that maximise the log-likelihood of q on this step's detached parts.
+
+    Minimises the sum over pairs of the mean negative log-likelihood (without its constants).
+    Returns: parameters, optimiser state, the objective before each inner step.
+    """
+    pairs = jax.lax.stop_gradient(club_pairs(parts, config))
+    x, y = (jnp.concatenate(side) for side in zip(*pairs, strict=True))
+    weights = jnp.tile(weights, len(pairs))
+    count = ax.psum(weights.sum(), axis) / len(pairs)
+
+    def share(params):
+        mean_, logvar = GaussianConditional(PART_WIDTH).apply({"params": params}, x)
+        return losses.gaussian_nll(mean_, logvar, y, weights)[0] / count
+
+    optimiser = make_optimisers(config)[1]
+    return fit(share, state.club_params, optimiser, state.club_optimiser, config.club_steps, axis=axis)
+
+
+def loss_and_gradient(state: TrainState, data: Data, batch: Batch, draws: Draws, model, config, axis=None):
+    """((share of the total, (named parts, Representation)), gradient) at the state's parameters."""
+
+    def conditional(x):
+        return GaussianConditional(PART_WIDTH).apply({"params": state.club_params}, x)
+
+    def loss(params):
+        representation = model.apply({"params": params}, data)
+        total, parts = objective(representation, batch, draws, conditional, data.item_weights, config, axis)
+        return total, (parts, representation)
+
+    value, gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+    return value, sum_replicated(gradient, axis)
+
+
+def step(
+    state: TrainState,
+    data: Data,
+    batch: Batch,
+    draws: Draws,
+    *,
+    model: Backbone,
+    config: Config,
+    axis: ax.Axis = None,
+) -> tuple[TrainState, dict[str, Array], Array]:
+    """One training step (MODEL order): gradient, then the inner fit of q, then the model's Adam step.
+
+    Args:
+      state, data: one device's share.
+      batch, draws: whole, the same on every device.
+      model, config: static.
+      axis: the device axis or None.
+    Returns: the new state; the losses of all devices together; the inner objective (club_steps,).
+    """
+    (_, (parts, representation)), gradient = loss_and_gradient(state, data, batch, draws, model, config, axis)
+    club_params, club_state, fitted = state.club_params, state.club_optimiser, jnp.zeros((0,))
+    if config.separation in ("club", "club_all_pairs", "l1out"):
+        with jax.named_scope("club_fit"):
+            club_params, club_state, fitted = fit_conditional(
+                state, representation.parts, data.item_weights, config, axis
+            )
+    with jax.named_scope("optimiser"):
+        updates, optimiser = make_optimisers(config)[0].update(gradient, state.optimiser, state.params)
+        params = optax.apply_updates(state.params, updates)
+    state = state._replace(
+        params=params, optimiser=optimiser, club_params=club_params, club_optimiser=club_state
+    )
+    return state, ax.psum(parts, axis), fitted
+
+
+def draw(key: Array, modalities: tuple[str, ...], num_items: int, config: Config) -> Draws:
+    """What a step draws besides its batch; the same on every number of devices."""
+    permutations = sampling.permutations(key, len(modalities), num_items)
+    return Draws(dict(zip(modalities, permutations, strict=True)))
+
+
+def epoch(
+    state: TrainState, data: Data, *, model: Backbone, config: Config, axis: ax.Axis = None
+) -> tuple[TrainState, dict[str, Array]]:
+    """All steps of one epoch as one program: shuffle, draw, train.
+
+    Returns: the new state; the mean over steps of each loss.
+    """
+    key = jax.random.fold_in(state.key, state.epoch)
+    shuffle_key, step_key = jax.random.split(key)
+    batches = sampling.epoch_batches(shuffle_key, data.interactions, config.batch_size)
+    modalities = tuple(name for name, _ in model.widths)
+
+    def body(state, inputs):
+        number, (users, positives, weights) = inputs
+        negative_key, draw_key = jax.random.split(jax.random.fold_in(step_key, number))
+        negatives = sampling.sample_negatives(negative_key, data.interactions, users)
+        draws = draw(draw_key, modalities, model.num_items, config)
+        batch = Batch(users, positives, negatives, weights)
+        state, parts, _ = step(state, data, batch, draws, model=model, config=config, axis=axis)
+        return state, parts
+
+    columns = (batches["users"], batches["positives"], batches["weights"])
+    numbers = jnp.arange(columns[0].shape[0])
+    state, parts = jax.lax.scan(body, state, (numbers, columns))
+    return state._replace(epoch=state.epoch + 1), jax.tree.map(jnp.mean, parts)
