@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
@@ -92,6 +92,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs `main(argv)` with flags parsed; an error of the user's is one line on stderr and exit code 1."""
 
     def guarded(argv):
+        logging.set_verbosity(logging.ERROR)  # orbax and jax tell much that is of no use here
         try:
             if len(argv) > 1:
                 raise SeaError(f"unexpected argument {argv[1]}; every option is written --name=value.")

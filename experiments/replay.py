@@ -31,9 +31,9 @@ NO_SIGNAL = ("projection_head/dense0/bias", "projection_head/dense1/bias")  # Ba
 def load(path: Path) -> dict[str, np.ndarray]:
     """The recorded arrays; raises SeaError if the file is no trajectory."""
     try:
-        with np.load(path, allow_pickle=False) as recorded:
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as recorded:
             arrays = dict(recorded)
-    except FileNotFoundError:
+    except OSError:
         raise
     except Exception as error:
         raise SeaError(f"{path} cannot be read as an npz file; --trajectory must name a recorded trajectory.") from error

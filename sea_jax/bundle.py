@@ -228,7 +228,7 @@ def _read(file: Path, names) -> dict[str, np.ndarray]:
     if not file.is_file():
         raise SeaError(f"{file} is missing; {REMAKE}.")
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             names = arrays.files if names is None else names
             for name in names:
                 if name not in arrays.files:

@@ -1,0 +1,38 @@
+"""Small data that several tests share."""
+
+import numpy as np
+import pytest
+
+from data_prep.make_demo import make_demo
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """Folder of a small demo bundle."""
+    path = tmp_path_factory.mktemp("data") / "demo"
+    make_demo(path, num_users=60, num_items=50, mean_interactions=7.0, factors=2, seed=1)
+    return path
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def mmrec(tmp_path, rng):
+    """Folder of a small MMRec dataset with images, texts and id maps."""
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    lines = ["userID\titemID\trating\tx_label"]
+    for user in range(6):
+        for place, item in enumerate(rng.permutation(8)[:5]):
+            lines.append(f"{user}\t{item}\t4.0\t{max(0, place - 2)}")
+    (folder / "toys.inter").write_text("\n".join(lines) + "\n")
+    np.save(folder / "image_feat.npy", rng.normal(size=(9, 6)))
+    np.save(folder / "text_feat.npy", rng.normal(size=(9, 5)).astype(np.float32))
+    users = "\n".join(f"u{n}\t{n}" for n in range(6))
+    items = "\n".join(f"B00{n}\t{n}" for n in range(9))
+    (folder / "u_id_mapping.csv").write_text(f"user_id\tuserID\n{users}\n")
+    (folder / "i_id_mapping.csv").write_text(f"asin\titemID\n{items}\n")
+    return folder
