@@ -25,7 +25,9 @@ def read_interactions(path: Path) -> np.ndarray:
         header = [name.split(":")[0].strip() for name in next(rows, [])]
         missing = [name for name in COLUMNS if name not in header]
         if missing:
-            raise SeaError(f"{path} lacks the column {missing[0]} in its first line; it must be tab-separated with {', '.join(COLUMNS)}.")
+            raise SeaError(
+                f"{path} lacks the column {missing[0]} in its first line; it must be tab-separated with {', '.join(COLUMNS)}."
+            )
         places = [header.index(name) for name in COLUMNS]
         values = []
         for number, row in enumerate(rows, start=2):
@@ -64,7 +66,9 @@ def read_features(path: Path) -> tuple[np.ndarray, list[str]]:
     except (ValueError, EOFError) as error:
         raise SeaError(f"{path} is damaged or no plain .npy array; write it again with numpy.save.") from error
     if not isinstance(features, np.ndarray) or features.ndim != 2 or min(features.shape) < 1:
-        raise SeaError(f"{path} must be an array of shape (items, width); it is {getattr(features, 'shape', 'no array')}.")
+        raise SeaError(
+            f"{path} must be an array of shape (items, width); it is {getattr(features, 'shape', 'no array')}."
+        )
     if not (np.issubdtype(features.dtype, np.floating) or np.issubdtype(features.dtype, np.integer)):
         raise SeaError(f"{path} must hold numbers; its dtype is {features.dtype}.")
     with np.errstate(over="ignore"):

@@ -36,7 +36,9 @@ def load(path: Path) -> dict[str, np.ndarray]:
     except OSError:
         raise
     except Exception as error:
-        raise SeaError(f"{path} cannot be read as an npz file; --trajectory must name a recorded trajectory.") from error
+        raise SeaError(
+            f"{path} cannot be read as an npz file; --trajectory must name a recorded trajectory."
+        ) from error
     for name in ("train", "num_users", "num_items", "losses", "club_fit_pairs", *MODALITIES):
         if name not in arrays:
             raise SeaError(f"{path} has no array {name!r}; --trajectory must name a recorded trajectory.")
@@ -81,7 +83,6 @@ def replay(arrays: dict[str, np.ndarray], config: Config, parts: int = 1) -> dic
     num_users, num_items = int(arrays["num_users"]), int(arrays["num_items"])
     features = {name: arrays[name] for name in MODALITIES}
     widths = tuple((name, x.shape[1]) for name, x in features.items())
-
 
     user_item = adjacency.normalised_adjacency(arrays["train"], num_users, num_items)
     index = (arrays["item_graph_rows"], arrays["item_graph_cols"])

@@ -25,7 +25,9 @@ def open_run(workdir: Path, data_dir: str = "") -> loop.Run:
         record = json.loads((workdir / "run.json").read_text())
         config = program.config_from_dict(record["config"])
     except FileNotFoundError as error:
-        raise SeaError(f"--workdir={workdir} holds no run (no run.json); train one with experiments/train.py.") from error
+        raise SeaError(
+            f"--workdir={workdir} holds no run (no run.json); train one with experiments/train.py."
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise SeaError(f"{workdir / 'run.json'} is damaged; train again in another --workdir.") from error
     config = dataclasses.replace(config, data_dir=data_dir or config.data_dir, devices="1", parallel="auto")

@@ -16,7 +16,7 @@ from experiments import program, runs
 from sea_jax import bundle as bundles
 from sea_jax.config import Config, differences
 from sea_jax.errors import SeaError
-from sea_jax.training import checkpoints, loop
+from sea_jax.training import checkpoints, loop, parallel
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jraph", "numpy", "scipy")
 
@@ -37,6 +37,8 @@ def main(argv: list[str]) -> int:
     bundle = load_bundle(config)
     config = with_modalities(config, bundle)
     program.prepare_platform(config)
+    loop.check_fits(config, bundle)
+    parallel.device_count(config)
     workdir = open_workdir(config, bundle, flags.FLAGS.resume)
     summary = train(config, bundle, workdir)
     print(describe(summary))
@@ -92,7 +94,9 @@ def open_workdir(config: Config, bundle: bundles.Bundle, resume: bool) -> Path:
             )
             raise SeaError(f"--workdir={workdir} holds a run of other flags ({changes}); choose another folder.")
         if old_data != record["data"]:
-            raise SeaError(f"--workdir={workdir} holds a run on other data than {config.data_dir}; choose another folder.")
+            raise SeaError(
+                f"--workdir={workdir} holds a run on other data than {config.data_dir}; choose another folder."
+            )
     elif workdir.exists() and any(workdir.iterdir()):
         raise SeaError(f"--workdir={workdir} is not empty and holds no run; choose another folder.")
     workdir.mkdir(parents=True, exist_ok=True)
@@ -118,8 +122,10 @@ def train(config: Config, bundle: bundles.Bundle, workdir: Path) -> dict:
             log.flush()
             show(record, config, bar)
 
-        run = loop.fit(run, saved, report)
-    saved.close()
+        try:
+            run = loop.fit(run, saved, report)
+        finally:
+            saved.close()  # waits for a checkpoint that is still being written
     summary = summarise(run, records)
     program.write_text(workdir / "summary.json", json.dumps(summary, indent=1))
     return summary

@@ -182,7 +182,9 @@ def load(path: str | os.PathLike, modalities: tuple[str, ...] | None = None, ver
         for file, expected in manifest["hashes"].items():
             if not (path / file).is_file() or sha256(path / file) != expected:
                 raise SeaError(f"{path / file} is missing or not the file that was written; {REMAKE}.")
-    nearest = _read(path / "item_neighbours.npz", [f"{m}_{part}" for m in wanted for part in ("indices", "similarities")])
+    nearest = _read(
+        path / "item_neighbours.npz", [f"{m}_{part}" for m in wanted for part in ("indices", "similarities")]
+    )
     ids = _read(path / "ids.npz", None) if "ids.npz" in manifest["hashes"] else {}
     bundle = Bundle(
         manifest=manifest,

@@ -63,7 +63,6 @@ class Config:
     solosim_pairs: tuple[str, ...] = setting(
         (), "pairs anchor:candidate, such as text:image; empty: each later modality against each earlier one"
     )
-    solosim_candidates: int = setting(0, "items drawn as candidates at each step; 0: all", low=0)
     separation: str = setting(
         "club",
         "loss between generic and unique part of one modality",
@@ -90,9 +89,7 @@ class Config:
     mask_valid_at_test: bool = setting(False, "leave validation items out of the lists that test ranks")
 
     # How it is computed
-    precision: str = setting(
-        "float32", "matrix products", choices=("float32", "tf32", "bfloat16")
-    )
+    precision: str = setting("float32", "matrix products", choices=("float32", "tf32", "bfloat16"))
     propagation: str = setting(
         "auto", "sparse product: csr (fast on CPU), jraph (portable) or the platform's best",
         choices=("auto", "csr", "jraph"), numbers=False,
@@ -114,7 +111,9 @@ class Config:
             check(field, getattr(self, field.name))
         name, _, k = self.monitor.partition("@")
         if name not in METRICS or not re.fullmatch(r"[1-9]\d*", k):
-            raise SeaError(f"--monitor={self.monitor} is no metric; write one of {', '.join(METRICS)}, @ and a cut-off.")
+            raise SeaError(
+                f"--monitor={self.monitor} is no metric; write one of {', '.join(METRICS)}, @ and a cut-off."
+            )
         if int(k) not in self.topk:
             raise SeaError(f"--monitor={self.monitor} needs --topk to contain {k}; it is {self.topk}.")
         if self.devices != "all" and not re.fullmatch(r"[1-9]\d*", self.devices):

@@ -28,11 +28,9 @@ class Draws(NamedTuple):
     """What a step draws besides the batch.
 
     permutations: by modality, (I,) int32, the CLUB negatives: row i is compared with row permutations[m][i].
-    candidates: (n,) int32 items drawn as Solosim's candidates, or None for all.
     """
 
     permutations: dict[str, Int[Array, " items"]]
-    candidates: Int[Array, " n"] | None = None
 
 
 def mean(total: Array, count: Array, axis: ax.Axis) -> Array:
@@ -93,18 +91,28 @@ def bpr(representation: Representation, batch: Batch, config: Config, axis: ax.A
 
 
 @jax.named_scope("club")
-def separation(
-    parts: Separated, permutation, conditional, weights, config: Config, axis: ax.Axis
-) -> Array:
+def separation(parts: Separated, permutation, conditional, weights, config: Config, axis: ax.Axis) -> Array:
     """This device's share of one modality's separation term."""
-    if config.separation == "club":
-        index = ax.row_index(weights.shape[0], axis)
+    generic, unique = parts.generic, parts.unique
+    if config.separation in ("orthogonal", "subtraction"):
+        return mean(*losses.orthogonality(generic, unique, weights), axis)
+    if config.separation == "negative_l2":
+        return mean(*losses.negative_l2(generic, unique, weights), axis)
+    center, logvar = conditional(generic)
+    index = ax.row_index(weights.shape[0], axis)
+    if config.separation == "club_all_pairs":
+        moments = ax.psum(losses.weighted_moments(unique, weights), axis)
+        found = losses.club_all_pairs(center, logvar, unique, weights, moments=moments)
+    elif config.separation == "l1out":
+        others = (*(ax.gather_rows(x, axis) for x in (center, logvar, weights)), index)
+        found = losses.l1out(center, logvar, unique, weights, others=others)
+    else:
         # Padding rows have no entry in the permutation; any row will do, they weigh nothing.
-        negative = ax.gather_rows(parts.unique, axis)[permutation[jnp.minimum(index, permutation.shape[0] - 1)]]
-        mean_, logvar = conditional(parts.generic)
-        total, count = losses.club_sampled(mean_, logvar, parts.unique, negative, weights)
-        return jax.nn.relu(0.5 * ax.psum(mean(total, count, axis), axis)) / ax.size(axis)
-    raise NotImplementedError(config.separation)
+        negative = ax.gather_rows(unique, axis)[permutation[jnp.minimum(index, permutation.shape[0] - 1)]]
+        found = losses.club_sampled(center, logvar, unique, negative, weights)
+        # Halved and clamped, as SEA trains with it; the clamp is of the mean over all devices.
+        return jax.nn.relu(ax.psum(mean(*found, axis), axis) / 2) / ax.size(axis)
+    return mean(*found, axis)
 
 
 @jax.named_scope("solosim")
@@ -114,14 +122,20 @@ def alignment(
     """This device's share of one pair's alignment term, anchors of its own items against all candidates."""
     anchors, candidates = (representation.parts[name].aligned for name in pair)
     index = ax.row_index(weights.shape[0], axis)
-    if config.alignment == "solosim":
-        total, count = losses.solosim(
-            anchors,
-            ax.gather_rows(candidates, axis),
+    if config.alignment == "cosine":
+        return mean(*losses.cosine_alignment(anchors, candidates, weights), axis)
+    directions = [(anchors, candidates)]
+    if config.alignment == "infonce_symmetric":
+        directions.append((candidates, anchors))
+    terms = [
+        losses.solosim(
+            ours,
+            ax.gather_rows(theirs, axis),
             index,
             weights,
             temperature=config.temperature,
             candidate_weights=ax.gather_rows(weights, axis),
         )
-        return mean(total, count, axis)
-    raise NotImplementedError(config.alignment)
+        for ours, theirs in directions
+    ]
+    return sum(mean(*term, axis) for term in terms) / len(terms)

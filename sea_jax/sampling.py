@@ -88,4 +88,3 @@ def sample_negatives(key: Array, data: Interactions, users: Int[Array, " n"]) ->
 def permutations(key: Array, count: int, length: int) -> Int[Array, "count length"]:
     """Independent random permutations, (count, length) int32."""
     return jax.vmap(lambda k: jax.random.permutation(k, length))(jax.random.split(key, count)).astype(jnp.int32)
-

@@ -5,7 +5,23 @@ A loss over rows returns (sum, count), so that callers divide, mask and add up o
 
 from sea_jax.losses.blocked import logsumexp_products
 from sea_jax.losses.bpr import bpr
-from sea_jax.losses.club import club_released, club_sampled, gaussian_nll
+from sea_jax.losses.club import club_all_pairs, club_released, club_sampled, gaussian_nll, l1out, weighted_moments
+from sea_jax.losses.separation import cosine, cosine_alignment, frobenius, negative_l2, orthogonality
 from sea_jax.losses.solosim import solosim
 
-__all__ = ["bpr", "club_released", "club_sampled", "gaussian_nll", "logsumexp_products", "solosim"]
+__all__ = [
+    "bpr",
+    "club_all_pairs",
+    "club_released",
+    "club_sampled",
+    "cosine",
+    "cosine_alignment",
+    "frobenius",
+    "gaussian_nll",
+    "l1out",
+    "logsumexp_products",
+    "negative_l2",
+    "orthogonality",
+    "solosim",
+    "weighted_moments",
+]

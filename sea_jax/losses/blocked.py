@@ -4,14 +4,18 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 BLOCK = 512  # rows of the matrix at hand at any moment
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
 def logsumexp_products(
-    anchors: Float[Array, "n d"], candidates: Float[Array, "m d"], log_weights: Float[Array, " m"], block: int = BLOCK
+    anchors: Float[Array, "n d"],
+    candidates: Float[Array, "m d"],
+    log_weights: Float[Array, " m"],
+    excluded: Int[Array, " n"] | None = None,
+    block: int = BLOCK,
 ) -> Float[Array, " n"]:
     """log sum_j exp(<a_i, c_j> + log_weights_j) for every anchor i, `block` anchors at a time.
 
@@ -21,10 +25,11 @@ def logsumexp_products(
       anchors: (n, d), any n.
       candidates: (m, d).
       log_weights: (m,) added to each candidate's logits; -inf leaves it out. A constant: it has no gradient.
+      excluded: (n,) a candidate that each anchor leaves out; none if None.
       block: anchors at a time.
     Returns: (n,).
     """
-    return _forward(anchors, candidates, log_weights, block)[0]
+    return _forward(anchors, candidates, log_weights, excluded, block)[0]
 
 
 def _blocks(x, block):
@@ -33,25 +38,37 @@ def _blocks(x, block):
     return padded.reshape(-1, block, *x.shape[1:])
 
 
-def _forward(anchors, candidates, log_weights, block):
-    def body(rows):
-        return jax.nn.logsumexp(rows @ candidates.T + log_weights, axis=1)
+def _logits(rows, candidates, log_weights, excluded):
+    logits = rows @ candidates.T + log_weights
+    if excluded is None:
+        return logits
+    return jnp.where(jnp.arange(candidates.shape[0]) == excluded[:, None], -jnp.inf, logits)
 
-    found = jax.lax.map(body, _blocks(anchors, block)).reshape(-1)[: anchors.shape[0]]
-    return found, (anchors, candidates, log_weights, found)
+
+def _forward(anchors, candidates, log_weights, excluded, block):
+    inputs = jax.tree.map(lambda x: _blocks(x, block), (anchors, excluded))
+    found = jax.lax.map(lambda x: jax.nn.logsumexp(_logits(x[0], candidates, log_weights, x[1]), axis=1), inputs)
+    found = found.reshape(-1)[: anchors.shape[0]]
+    return found, (anchors, candidates, log_weights, excluded, found)
 
 
 def _backward(block, saved, cotangent):
-    anchors, candidates, log_weights, found = saved
+    anchors, candidates, log_weights, excluded, found = saved
 
     def body(total, inputs):
-        rows, log_sum, weight = inputs
-        softmax = jnp.exp(rows @ candidates.T + log_weights - log_sum[:, None]) * weight[:, None]
+        rows, left_out, log_sum, weight = inputs
+        logits = _logits(rows, candidates, log_weights, left_out)
+        softmax = jnp.exp(logits - log_sum[:, None]) * weight[:, None]
         return total + softmax.T @ rows, softmax @ candidates
 
-    inputs = (_blocks(anchors, block), _blocks(found, block), _blocks(cotangent, block))
+    inputs = jax.tree.map(lambda x: _blocks(x, block), (anchors, excluded, found, cotangent))
     to_candidates, to_anchors = jax.lax.scan(body, jnp.zeros_like(candidates), inputs)
-    return to_anchors.reshape(-1, anchors.shape[1])[: anchors.shape[0]], to_candidates, jnp.zeros_like(log_weights)
+    return (
+        to_anchors.reshape(-1, anchors.shape[1])[: anchors.shape[0]],
+        to_candidates,
+        jnp.zeros_like(log_weights),
+        None,
+    )
 
 
 logsumexp_products.defvjp(_forward, _backward)

@@ -8,7 +8,11 @@ from jaxtyping import Array, Float
 
 
 def bpr(
-    positive: Float[Array, " n"], negative: Float[Array, " n"], weights: Float[Array, " n"] | None = None, *, base: float = 2.0
+    positive: Float[Array, " n"],
+    negative: Float[Array, " n"],
+    weights: Float[Array, " n"] | None = None,
+    *,
+    base: float = 2.0,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Pairwise ranking loss, - log_base sigmoid(positive - negative), summed over rows.
 

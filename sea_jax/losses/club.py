@@ -1,12 +1,17 @@
-"""CLUB, the contrastive log-ratio upper bound of mutual information, for a diagonal Gaussian q(y | x)."""
+"""Upper bounds of mutual information from a diagonal Gaussian q(y | x): CLUB in its forms, and leave-one-out."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sea_jax.losses.blocked import BLOCK, logsumexp_products
+
 
 def gaussian_nll(
-    mean: Float[Array, "n d"], logvar: Float[Array, "n d"], y: Float[Array, "n d"], weights: Float[Array, " n"] | None = None
+    mean: Float[Array, "n d"],
+    logvar: Float[Array, "n d"],
+    y: Float[Array, "n d"],
+    weights: Float[Array, " n"] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Negative log-likelihood of y without its constant: 1/2 sum_d [(y - mean)^2 / exp(logvar) + logvar].
 
@@ -60,3 +65,76 @@ def club_released(
     """
     total, count = club_sampled(mean, logvar, y, y_negative, weights)
     return jax.nn.relu(total / count / 2)
+
+
+def weighted_moments(y: Float[Array, "n d"], weights: Float[Array, " n"]) -> tuple[Array, Array, Array]:
+    """Sums from which mean and variance follow: sum of weights, of w y (d,), of w y^2 (d,)."""
+    return jnp.sum(weights), weights @ y, weights @ y**2
+
+
+def club_all_pairs(
+    mean: Float[Array, "n d"],
+    logvar: Float[Array, "n d"],
+    y: Float[Array, "n d"],
+    weights: Float[Array, " n"] | None = None,
+    *,
+    moments: tuple[Array, Array, Array] | None = None,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """CLUB over all pairs, log q(y_i | x_i) - mean_j log q(y_j | x_i), in O(n d): the mean needs two moments of y.
+
+    An upper bound of I(x; y) if q is p(y | x). Sampled CLUB's mean over permutations is this.
+
+    Args:
+      mean, logvar: (n, d) of q(y | x) at each row's x.
+      y: (n, d) the partner of x in each row.
+      weights: (n,) weight of each row; all 1 if None.
+      moments: `weighted_moments` of the y of all rows, where these are a part of them.
+    Returns: weighted sum over rows, sum of weights.
+
+    Source: Cheng et al. 2020 (arXiv 2006.12013), equation 10.
+    """
+    weights = jnp.ones(y.shape[0], y.dtype) if weights is None else weights
+    count, first, second = weighted_moments(y, weights) if moments is None else moments
+    centre = first / count
+    variance = second / count - centre**2
+    gain = (variance + (centre - mean) ** 2 - (y - mean) ** 2) * jnp.exp(-logvar)
+    return weights @ jnp.sum(gain, axis=1) / 2, jnp.sum(weights)
+
+
+def l1out(
+    mean: Float[Array, "n d"],
+    logvar: Float[Array, "n d"],
+    y: Float[Array, "n d"],
+    weights: Float[Array, " n"] | None = None,
+    *,
+    others: tuple[Array, Array, Array, Array] | None = None,
+    block: int = BLOCK,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Leave-one-out bound, log q(y_i | x_i) - log 1/(N-1) sum_{j != i} q(y_i | x_j); no N x N array is kept.
+
+    An upper bound of I(x; y) if q is p(y | x).
+
+    Args:
+      mean, logvar: (n, d) of q(y | x) at each row's x.
+      y: (n, d) the partner of x in each row.
+      weights: (n,) weight of each row; all 1 if None.
+      others: mean, logvar, weights of all rows and the place of these rows among them, where these are a part.
+      block: rows at a time.
+    Returns: weighted sum over rows, sum of weights.
+    Raises: ValueError with fewer than two rows.
+
+    Source: Poole et al. 2019 (arXiv 1905.06922), section 2.2.
+    """
+    weights = jnp.ones(y.shape[0], y.dtype) if weights is None else weights
+    index = jnp.arange(y.shape[0])
+    all_mean, all_logvar, all_weights, index = (mean, logvar, weights, index) if others is None else others
+    if all_mean.shape[0] < 2:
+        raise ValueError("the leave-one-out bound needs at least two samples")
+    # log q(y | x_j) is linear in (y^2, y, 1), so that all pairs are products of vectors.
+    precision = jnp.exp(-all_logvar)
+    shift = -jnp.sum(all_mean**2 * precision + all_logvar, axis=1, keepdims=True) / 2
+    candidates = jnp.concatenate([-precision / 2, all_mean * precision, shift], axis=1)
+    anchors = jnp.concatenate([y**2, y, jnp.ones_like(y[:, :1])], axis=1)
+    log_sum = logsumexp_products(anchors, candidates, jnp.log(all_weights), index, block)
+    own = -jnp.sum((y - mean) ** 2 * jnp.exp(-logvar) + logvar, axis=1) / 2
+    return weights @ (own - log_sum + jnp.log(jnp.sum(all_weights) - 1)), jnp.sum(weights)

@@ -38,5 +38,5 @@ def solosim(
     anchors = anchors / temperature
     # Padding anchors may name a candidate past the end; any will do, they weigh nothing.
     own = jnp.sum(anchors * candidates[jnp.minimum(positives, candidates.shape[0] - 1)], axis=1)
-    log_sum = logsumexp_products(anchors, candidates, jnp.log(candidate_weights), block)
+    log_sum = logsumexp_products(anchors, candidates, jnp.log(candidate_weights), None, block)
     return weights @ (log_sum - own), jnp.sum(weights)

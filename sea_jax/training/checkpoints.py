@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import jax
 from orbax.checkpoint import v1 as ocp
 
 from sea_jax.errors import SeaError
@@ -26,15 +25,14 @@ def restore(saved: ocp.training.Checkpointer, like: Any, warn=lambda message: No
 
     Args:
       saved: the checkpointer.
-      like: a pytree with the shapes and dtypes to restore.
+      like: a pytree of jax.ShapeDtypeStruct (with a sharding) and NumPy arrays, of the shapes to restore.
       warn: called with a sentence for each damaged checkpoint that is passed over.
     Raises: SeaError if there are checkpoints and none can be read.
     """
     found = sorted(saved.checkpoints, key=lambda checkpoint: -checkpoint.step)
-    abstract = jax.eval_shape(lambda: like) if not _is_abstract(like) else like
     for checkpoint in found:
         try:
-            return saved.load(checkpoint.step, abstract)
+            return saved.load(checkpoint.step, like)
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             warn(f"checkpoint {checkpoint.step} in {saved.directory} cannot be read ({reason}); trying the one before.")
@@ -45,6 +43,3 @@ def restore(saved: ocp.training.Checkpointer, like: Any, warn=lambda message: No
         )
     return None
 
-
-def _is_abstract(tree) -> bool:
-    return all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(tree))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sea_jax.bundle import Bundle
-from sea_jax.config import Config
+from sea_jax.config import Config, modality_pairs
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, evaluate, ranking_data
 from sea_jax.training import checkpoints as ckpt
@@ -45,8 +45,26 @@ class Run(NamedTuple):
     progress: Progress
 
 
+def check_fits(config: Config, bundle: Bundle) -> None:
+    """Raises SeaError for settings that this dataset cannot have."""
+    if config.knn_k > bundle.manifest["knn_k_max"]:
+        raise SeaError(
+            f"--knn_k={config.knn_k} exceeds the {bundle.manifest['knn_k_max']} nearest items the bundle keeps; "
+            "make it again with a larger --knn_k_max."
+        )
+    if config.knn_weights and len(config.knn_weights) != len(bundle.modalities):
+        raise SeaError(
+            f"--knn_weights has {len(config.knn_weights)} weights for {len(bundle.modalities)} modalities "
+            f"({', '.join(bundle.modalities)}); give one for each, in that order."
+        )
+    if config.club_fit_pairs == "across_modalities" and len(bundle.modalities) < 2:
+        raise SeaError("--club_fit_pairs=across_modalities needs two modalities; the data have one.")
+    modality_pairs(bundle.modalities, config.solosim_pairs)
+
+
 def prepare(bundle: Bundle, config: Config) -> Run:
     """Everything up to the first epoch: graph and features on the devices, the initial state."""
+    check_fits(config, bundle)
     with jax.default_matmul_precision(MATMUL[config.precision]):
         whole = make_data(bundle, config)[0]
         model = make_model(bundle, config)
@@ -73,13 +91,12 @@ def prepare(bundle: Bundle, config: Config) -> Run:
 
 def restore(run: Run, saved, warn=lambda message: None) -> Run:
     """The run at its newest readable checkpoint; unchanged if there is none."""
-    whole = run.layout.whole
-    scalars = (jax.ShapeDtypeStruct((), dtype) for dtype in (np.int32, np.float64, np.int32))
-    like = Progress(whole, whole.params, *scalars)
+    one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), run.layout.whole)
+    like = Progress(whole, whole.params, *(np.zeros((), dtype) for dtype in (np.int32, np.float64, np.int32)))
     found = ckpt.restore(saved, like, warn)
     if found is None:
         return run
-    found = Progress(*found)
     return run._replace(
         progress=found._replace(
             state=parallel.place_state(found.state, run.layout),
@@ -157,7 +174,7 @@ def advance(run: Run) -> tuple[Run, dict[str, Any]]:
 def select(progress: Progress, value: float) -> Progress:
     """Keeps the parameters if the monitored validation metric is better than ever, else counts."""
     if not value > float(progress.best_value):
-        return progress._replace(stale=progress.stale + np.int32(1))
+        return progress._replace(stale=np.asarray(progress.stale + 1, np.int32))
     return progress._replace(
         best_params=jax.tree.map(jnp.copy, progress.state.params),  # the state's own are donated to the next epoch
         best_epoch=np.asarray(progress.state.epoch, np.int32),

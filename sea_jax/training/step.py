@@ -1,7 +1,5 @@
 """One training step, and an epoch of them as one program."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,7 +11,7 @@ from sea_jax.config import Config, modality_pairs
 from sea_jax.models.backbones import DIVIDED, Backbone
 from sea_jax.models.conditionals import GaussianConditional
 from sea_jax.models.separation import PART_WIDTH, Separated
-from sea_jax.objective import Batch, Draws, mean, objective
+from sea_jax.objective import Batch, Draws, objective
 from sea_jax.training.fit import fit
 from sea_jax.training.state import Data, TrainState, make_optimisers
 
@@ -40,9 +38,7 @@ def club_pairs(parts: dict[str, Separated], config: Config) -> list[tuple[Array,
         return [(part.generic, part.unique) for part in parts.values()]
     pairs = modality_pairs(tuple(parts), config.solosim_pairs)
     return [
-        pair
-        for m, n in pairs
-        for pair in ((parts[m].generic, parts[n].generic), (parts[m].unique, parts[n].unique))
+        pair for m, n in pairs for pair in ((parts[m].generic, parts[n].generic), (parts[m].unique, parts[n].unique))
     ]
 
 
@@ -109,9 +105,7 @@ def step(
     with jax.named_scope("optimiser"):
         updates, optimiser = make_optimisers(config)[0].update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
-    state = state._replace(
-        params=params, optimiser=optimiser, club_params=club_params, club_optimiser=club_state
-    )
+    state = state._replace(params=params, optimiser=optimiser, club_params=club_params, club_optimiser=club_state)
     return state, ax.psum(parts, axis), fitted
 
 

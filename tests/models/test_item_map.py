@@ -18,7 +18,10 @@ def make():
     kernel = rng.normal(size=(WIDTH, WIDTH)).astype(np.float32)
     bias = rng.normal(size=WIDTH).astype(np.float32)
     readers = [
-        (rng.normal(size=(len(range(WIDTH)[columns]), outputs)).astype(np.float32), rng.normal(size=outputs).astype(np.float32))
+        (
+            rng.normal(size=(len(range(WIDTH)[columns]), outputs)).astype(np.float32),
+            rng.normal(size=outputs).astype(np.float32),
+        )
         for columns, outputs in zip(COLUMNS, OUTPUTS, strict=True)
     ]
     return features, (kernel, bias, readers)
