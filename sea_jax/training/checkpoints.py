@@ -42,4 +42,3 @@ def restore(saved: ocp.training.Checkpointer, like: Any, warn=lambda message: No
             "choose another --workdir to start anew."
         )
     return None
-

@@ -1,0 +1,102 @@
+"""The ranking and its metrics against a naive loop over users."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sea_jax.evaluation import evaluate, ranking_data, recommend
+
+TOPK = (1, 3, 5, 40)
+
+
+def naive(scores, masked, held_out, users, topk):
+    """Metrics by their definitions, one user at a time."""
+    found = {}
+    for k in topk:
+        per_user = []
+        for user in users:
+            order = sorted(range(scores.shape[1]), key=lambda item: (-scores[user, item], item))
+            listed = [item for item in order if item not in masked[user]][:k]
+            hits = [item in held_out[user] for item in listed]
+            relevant = len(held_out[user])
+            dcg = sum(hit / math.log2(place + 2) for place, hit in enumerate(hits))
+            ideal = sum(1 / math.log2(place + 2) for place in range(min(k, relevant, scores.shape[1])))
+            precisions = [sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit]
+            per_user.append(
+                {
+                    "recall": sum(hits) / relevant,
+                    "ndcg": dcg / ideal,
+                    "precision": sum(hits) / k,
+                    "map": sum(precisions) / min(k, relevant),
+                    "hit": float(any(hits)),
+                    "mrr": next((1 / (place + 1) for place, hit in enumerate(hits) if hit), 0.0),
+                }
+            )
+        for name in per_user[0]:
+            found[f"{name}@{k}"] = float(np.mean([values[name] for values in per_user]))
+    return found
+
+
+def dataset(rng, users=23, items=17):
+    """Splits in which users 0 and 1 lack training and 2, 3 held-out interactions; scores have ties."""
+    pairs = {"train": [], "valid": [], "test": []}
+    for user in range(users):
+        chosen = rng.permutation(items)
+        if user > 1:
+            pairs["train"] += [(user, item) for item in chosen[: rng.integers(1, 6)]]
+        if user not in (2, 3):
+            pairs["valid"] += [(user, item) for item in chosen[6 : 6 + rng.integers(1, 3)]]
+            pairs["test"] += [(user, item) for item in chosen[9 : 9 + rng.integers(1, 5)]]
+    return {name: np.array(value, np.int32) for name, value in pairs.items()}
+
+
+def by_user(pairs, users):
+    return [set(pairs[pairs[:, 0] == user, 1].tolist()) for user in range(users)]
+
+
+@pytest.mark.parametrize("block_bytes", [1, 4 * 17 * 5, 1 << 20])
+@pytest.mark.parametrize("mask_valid_at_test", [False, True])
+def test_equals_the_naive_loop(rng, block_bytes, mask_valid_at_test):
+    users, items = 23, 17
+    splits = dataset(rng)
+    user = rng.integers(-1, 2, size=(users, 2)).astype(np.float32)
+    item = rng.integers(-1, 2, size=(items, 2)).astype(np.float32)
+    scores = user @ item.T
+    data = ranking_data(
+        **splits, num_users=users, num_items=items, mask_valid_at_test=mask_valid_at_test, block_bytes=block_bytes
+    )
+    found = evaluate(user, item, data, TOPK)
+
+    train, valid, test = (by_user(splits[name], users) for name in ("train", "valid", "test"))
+    counted = [u for u in range(users) if train[u] and test[u]]
+    assert counted == list(range(4, users))
+    masked_at_test = [a | b for a, b in zip(train, valid, strict=True)] if mask_valid_at_test else train
+    for split, masked, held_out in (("valid", train, valid), ("test", masked_at_test, test)):
+        expected = naive(scores, masked, held_out, counted, TOPK)
+        assert found[split].keys() == expected.keys()
+        for name, value in expected.items():
+            assert found[split][name] == pytest.approx(value, abs=1e-6), (split, name)
+    assert data.counts["test"] == {"counted": users - 4, "without_training": 2, "without_held_out": 2}
+
+
+def test_an_item_of_training_never_counts_as_a_hit():
+    train = np.array([[0, 0]], np.int32)
+    held_out = np.array([[0, 0], [0, 1]], np.int32)
+    data = ranking_data(train, held_out, held_out, 1, 2)
+    found = evaluate(np.ones((1, 1), np.float32), np.array([[2.0], [1.0]], np.float32), data, (2,))
+    assert found["valid"]["recall@2"] == 0.5
+    assert found["valid"]["mrr@2"] == 1.0
+
+
+def test_recommend_equals_the_naive_lists(rng):
+    splits = dataset(rng)
+    user = rng.normal(size=(23, 4)).astype(np.float32)
+    item = rng.normal(size=(17, 4)).astype(np.float32)
+    items, scores = recommend(user, item, splits["train"], np.array([5, 0]), 30)
+    assert items.shape == (2, 17)
+    for row, one in zip(items, (5, 0), strict=True):
+        known = by_user(splits["train"], 23)[one]
+        order = [i for i in np.argsort(-(user[one] @ item.T)) if i not in known]
+        assert row.tolist() == order + [-1] * len(known)
+    np.testing.assert_allclose(scores[1], np.sort(user[0] @ item.T)[::-1], rtol=1e-5)
