@@ -3,7 +3,7 @@
 A loss over rows returns (sum, count), so that callers divide, mask and add up over devices as they need.
 """
 
-from sea_jax.losses.blocked import logsumexp_products
+from sea_jax.losses.blocked import logsumexp_sum
 from sea_jax.losses.bpr import bpr
 from sea_jax.losses.club import club_all_pairs, club_released, club_sampled, gaussian_nll, l1out, weighted_moments
 from sea_jax.losses.separation import cosine, cosine_alignment, frobenius, negative_l2, orthogonality
@@ -19,7 +19,7 @@ __all__ = [
     "frobenius",
     "gaussian_nll",
     "l1out",
-    "logsumexp_products",
+    "logsumexp_sum",
     "negative_l2",
     "orthogonality",
     "solosim",

@@ -1,4 +1,4 @@
-"""log-sum-exp over all candidates without keeping the anchors x candidates matrix."""
+"""Sums of log-sum-exp over all candidates without keeping the anchors x candidates matrix."""
 
 from functools import partial
 
@@ -6,30 +6,39 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-BLOCK = 512  # rows of the matrix at hand at any moment
+BLOCK = 256  # rows of the matrix at hand at any moment
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
-def logsumexp_products(
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def logsumexp_sum(
     anchors: Float[Array, "n d"],
     candidates: Float[Array, "m d"],
     log_weights: Float[Array, " m"],
+    weights: Float[Array, " n"],
     excluded: Int[Array, " n"] | None = None,
     block: int = BLOCK,
-) -> Float[Array, " n"]:
-    """log sum_j exp(<a_i, c_j> + log_weights_j) for every anchor i, `block` anchors at a time.
+) -> Float[Array, ""]:
+    """sum_i w_i log sum_j exp(<a_i, c_j> + log_weights_j), `block` anchors at a time.
 
-    Forward and backward each make the products of a block, use them and drop them: memory O(block x m).
+    Memory O(block x m). When a gradient is wanted, it is made in the forward pass while a block's products are at
+    hand (the sum's cotangent only scales it), so that each product and exponential is computed once.
 
     Args:
       anchors: (n, d), any n.
       candidates: (m, d).
       log_weights: (m,) added to each candidate's logits; -inf leaves it out. A constant: it has no gradient.
+      weights: (n,) weight of each anchor. A constant.
       excluded: (n,) a candidate that each anchor leaves out; none if None.
       block: anchors at a time.
-    Returns: (n,).
+    Returns: the sum.
     """
-    return _forward(anchors, candidates, log_weights, excluded, block)[0]
+    inputs = jax.tree.map(lambda x: _blocks(x, block), (anchors, weights, excluded))
+
+    def body(total, inputs):
+        rows, weight, left_out = inputs
+        return total + weight @ jax.nn.logsumexp(_logits(rows, candidates, log_weights, left_out), axis=1), None
+
+    return jax.lax.scan(body, jnp.zeros((), anchors.dtype), inputs)[0]
 
 
 def _blocks(x, block):
@@ -45,30 +54,30 @@ def _logits(rows, candidates, log_weights, excluded):
     return jnp.where(jnp.arange(candidates.shape[0]) == excluded[:, None], -jnp.inf, logits)
 
 
-def _forward(anchors, candidates, log_weights, excluded, block):
-    inputs = jax.tree.map(lambda x: _blocks(x, block), (anchors, excluded))
-    found = jax.lax.map(lambda x: jax.nn.logsumexp(_logits(x[0], candidates, log_weights, x[1]), axis=1), inputs)
-    found = found.reshape(-1)[: anchors.shape[0]]
-    return found, (anchors, candidates, log_weights, excluded, found)
+def _forward(anchors, candidates, log_weights, weights, excluded, block):
+    inputs = jax.tree.map(lambda x: _blocks(x, block), (anchors, weights, excluded))
+
+    def body(carry, inputs):
+        total, to_candidates = carry
+        rows, weight, left_out = inputs
+        logits = _logits(rows, candidates, log_weights, left_out)
+        largest = jnp.max(logits, axis=1, keepdims=True)
+        exponentials = jnp.exp(logits - largest)
+        normaliser = jnp.sum(exponentials, axis=1)
+        total = total + weight @ (jnp.log(normaliser) + largest[:, 0])
+        scale = (weight / normaliser)[:, None]
+        to_candidates = to_candidates + exponentials.T @ (rows * scale)
+        return (total, to_candidates), (exponentials @ candidates) * scale
+
+    start = (jnp.zeros((), anchors.dtype), jnp.zeros_like(candidates))
+    (total, to_candidates), to_anchors = jax.lax.scan(body, start, inputs)
+    to_anchors = to_anchors.reshape(-1, anchors.shape[1])[: anchors.shape[0]]
+    return total, (to_anchors, to_candidates, log_weights, weights)
 
 
 def _backward(block, saved, cotangent):
-    anchors, candidates, log_weights, excluded, found = saved
-
-    def body(total, inputs):
-        rows, left_out, log_sum, weight = inputs
-        logits = _logits(rows, candidates, log_weights, left_out)
-        softmax = jnp.exp(logits - log_sum[:, None]) * weight[:, None]
-        return total + softmax.T @ rows, softmax @ candidates
-
-    inputs = jax.tree.map(lambda x: _blocks(x, block), (anchors, excluded, found, cotangent))
-    to_candidates, to_anchors = jax.lax.scan(body, jnp.zeros_like(candidates), inputs)
-    return (
-        to_anchors.reshape(-1, anchors.shape[1])[: anchors.shape[0]],
-        to_candidates,
-        jnp.zeros_like(log_weights),
-        None,
-    )
+    to_anchors, to_candidates, log_weights, weights = saved
+    return cotangent * to_anchors, cotangent * to_candidates, jnp.zeros_like(log_weights), jnp.zeros_like(weights), None
 
 
-logsumexp_products.defvjp(_forward, _backward)
+logsumexp_sum.defvjp(_forward, _backward)

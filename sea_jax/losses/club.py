@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sea_jax.losses.blocked import BLOCK, logsumexp_products
+from sea_jax.losses.blocked import BLOCK, logsumexp_sum
 
 
 def gaussian_nll(
@@ -135,6 +135,6 @@ def l1out(
     shift = -jnp.sum(all_mean**2 * precision + all_logvar, axis=1, keepdims=True) / 2
     candidates = jnp.concatenate([-precision / 2, all_mean * precision, shift], axis=1)
     anchors = jnp.concatenate([y**2, y, jnp.ones_like(y[:, :1])], axis=1)
-    log_sum = logsumexp_products(anchors, candidates, jnp.log(all_weights), index, block)
+    log_sum = logsumexp_sum(anchors, candidates, jnp.log(all_weights), weights, index, block)
     own = -jnp.sum((y - mean) ** 2 * jnp.exp(-logvar) + logvar, axis=1) / 2
-    return weights @ (own - log_sum + jnp.log(jnp.sum(all_weights) - 1)), jnp.sum(weights)
+    return weights @ (own + jnp.log(jnp.sum(all_weights) - 1)) - log_sum, jnp.sum(weights)

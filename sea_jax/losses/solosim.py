@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sea_jax.losses.blocked import BLOCK, logsumexp_products
+from sea_jax.losses.blocked import BLOCK, logsumexp_sum
 
 
 def solosim(
@@ -28,7 +28,7 @@ def solosim(
       temperature: t.
       candidate_weights: (m,) w: 0 leaves a candidate out, 1 / (its probability of having been drawn) makes the
         sum over drawn candidates unbiased; all 1 if None.
-      block: anchors at a time, see `logsumexp_products`.
+      block: anchors at a time, see `logsumexp_sum`.
     Returns: weighted sum over anchors, sum of weights.
 
     Source: SEA (arXiv 2406.08270); van den Oord et al. 2018 (arXiv 1807.03748), equation 4.
@@ -38,5 +38,5 @@ def solosim(
     anchors = anchors / temperature
     # Padding anchors may name a candidate past the end; any will do, they weigh nothing.
     own = jnp.sum(anchors * candidates[jnp.minimum(positives, candidates.shape[0] - 1)], axis=1)
-    log_sum = logsumexp_products(anchors, candidates, jnp.log(candidate_weights), None, block)
-    return weights @ (log_sum - own), jnp.sum(weights)
+    log_sum = logsumexp_sum(anchors, candidates, jnp.log(candidate_weights), weights, None, block)
+    return log_sum - weights @ own, jnp.sum(weights)

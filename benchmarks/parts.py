@@ -1,0 +1,157 @@
+"""The parts of a training step: timed one by one through the package's own functions, and counted by formula."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sea_jax import objective as objectives
+from sea_jax.models.item_map import Reader, item_map, reassociation_pays
+from sea_jax.models.layers import normalise
+from sea_jax.models.separation import PART_WIDTH
+from sea_jax.propagation import product, propagate
+from sea_jax.training.state import make_optimisers
+from sea_jax.training.step import fit_conditional
+
+HIDDEN = 8  # of the conditional
+
+
+def readers_of(params) -> list[Reader]:
+    """The linear layers that read one modality's item map."""
+    separation = params["separation"]
+    layers = [
+        params["mlp_0"],
+        separation["projection_head"]["dense0"],
+        separation["generic_map"],
+        separation["unique_map"],
+    ]
+    width = layers[0]["kernel"].shape[0]
+    half = (width + 1) // 2
+    columns = [slice(None), slice(0, half), slice(0, half), slice(half, width)]
+    return [Reader(layer["kernel"], layer["bias"], at) for layer, at in zip(layers, columns, strict=True)]
+
+
+def squares(tree):
+    """A scalar whose gradient reaches every number of the tree."""
+    return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)) / 2
+
+
+def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
+    """(function, arguments) of each part, forward and backward where training does both."""
+    representation = jax.jit(lambda params, data: model.apply({"params": params}, data))(state.params, data)
+    names = [name for name, _ in model.widths]
+    width = len(names) * config.embedding_dim
+    nodes = jax.random.normal(jax.random.key(0), (model.num_users + model.num_items, width))
+    pair = (names[1], names[0])
+
+    def conditional(x):
+        from sea_jax.models.conditionals import GaussianConditional
+
+        return GaussianConditional(PART_WIDTH).apply({"params": state.club_params}, x)
+
+    def item_maps(params, features):
+        def outputs(params):
+            found = []
+            for name in names:
+                readers = [Reader(r.kernel, r.bias, r.columns) for r in readers_of(params[name])]
+                linear = params[name]["item_linear"]
+                found.append(item_map(features[name], linear["kernel"], linear["bias"], readers))
+            return squares(found)
+
+        return jax.grad(outputs)(params)
+
+    def propagation(nodes, data):
+        def outputs(nodes):
+            x = propagate(data.adjacency, normalise(nodes), config.layers)
+            item = x[model.num_users :]
+            return squares((x, item + product(data.item_graph, item, None)))
+
+        return jax.grad(outputs)(nodes)
+
+    def loss(function):
+        return lambda representation, *rest: jax.grad(function)(representation, *rest)
+
+    def optimiser(state, gradient):
+        updates, moments = make_optimisers(config)[0].update(gradient, state.optimiser, state.params)
+        return optax.apply_updates(state.params, updates), moments
+
+    weights = data.item_weights
+    only = {name: {k: v for k, v in state.params[name].items() if k != "mlp_1"} for name in names}
+    return {
+        "item_maps": (item_maps, (only, data.features)),
+        "propagation": (propagation, (nodes, data)),
+        "bpr": (loss(lambda r, batch: objectives.bpr(r, batch, config, None)), (representation, batch)),
+        "solosim": (
+            loss(lambda r, draws: objectives.alignment(r, pair, draws, weights, config, None)),
+            (representation, draws),
+        ),
+        "club": (
+            loss(
+                lambda r, draws: sum(
+                    objectives.separation(r.parts[n], draws.permutations[n], conditional, weights, config, None)
+                    for n in names
+                )
+            ),
+            (representation, draws),
+        ),
+        "club_fit": (
+            lambda state, parts: fit_conditional(state, parts, weights, config, None),
+            (state, representation.parts),
+        ),
+        "optimiser": (optimiser, (state, state.params)),
+    }
+
+
+def count(model, data_counts: dict, config, batch: int, parameters: int) -> dict[str, dict[str, float]]:
+    """Floating-point operations and bytes of each part by formula; a multiplication and addition are two.
+
+    Bytes are what must cross memory once if every array that a product reads or writes is read or written once.
+
+    Args:
+      data_counts: `edges` of the user-item matrix, `item_edges` of the item graph.
+      batch: interactions in a step. parameters: numbers in the model.
+    """
+    items, nodes = model.num_items, model.num_users + model.num_items
+    modalities = len(model.widths)
+    width = modalities * config.embedding_dim
+    map_flops = map_bytes = 0
+    for _, d in model.widths:
+        half, rest = (d + 1) // 2, d // 2
+        shapes = [(d, 256), (half, 64), (half, PART_WIDTH), (rest, PART_WIDTH)]
+        area, outputs = sum(a * b for a, b in shapes), sum(b for _, b in shapes)
+        if reassociation_pays(items, d, d, shapes):
+            map_flops += 2 * (3 * d * area + 2 * items * d * outputs)
+            map_bytes += 4 * (2 * items * d + 3 * d * d + 2 * items * outputs)
+        else:
+            map_flops += 2 * (2 * items * d * d + 3 * items * area)
+            map_bytes += 4 * (2 * items * d + 3 * d * d + 4 * items * d + 2 * items * outputs)
+    edges, item_edges = data_counts["edges"], data_counts["item_edges"]
+    products = 2 * config.layers  # forward and backward
+    rows = items * modalities
+    row_products = PART_WIDTH * 2 * HIDDEN + 2 * HIDDEN * PART_WIDTH
+    return {
+        "item_maps": {"flops": map_flops, "bytes": map_bytes},
+        "propagation": {
+            "flops": 2 * width * (products * edges + 2 * item_edges),
+            "bytes": products * (8 * edges + 8 * nodes * width) + 2 * (8 * item_edges + 8 * items * width),
+        },
+        "bpr": {"flops": 10 * batch * width, "bytes": 4 * (6 * batch * width + nodes * width)},
+        # Logits forward, again backward, and the two products of the gradient.
+        "solosim": {"flops": 8 * items * items * PART_WIDTH, "bytes": 4 * 6 * items * PART_WIDTH},
+        "club": {"flops": 6 * rows * row_products, "bytes": 4 * 6 * rows * PART_WIDTH},
+        "club_fit": {
+            "flops": config.club_steps * rows * 2 * (2 * row_products + 2 * HIDDEN * PART_WIDTH),
+            "bytes": config.club_steps * 4 * 2 * rows * PART_WIDTH,
+        },
+        "optimiser": {"flops": 12 * parameters, "bytes": 28 * parameters},
+    }
+
+
+def machine_limits(timed) -> dict[str, float]:
+    """What this machine reaches on a plain matrix product (FLOP/s) and copy (bytes/s)."""
+    a = jnp.asarray(np.random.default_rng(0).standard_normal((2048, 2048), np.float32))
+    x = jnp.zeros(1 << 26, jnp.float32)
+    return {
+        "flops_per_s": 2 * 2048**3 / timed(jax.jit(jnp.matmul), (a, a)),
+        "bytes_per_s": 2 * 4 * x.size / timed(jax.jit(lambda x: x + 1), (x,)),
+    }

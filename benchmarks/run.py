@@ -1,0 +1,259 @@
+"""Times the training step, its parts, an epoch and the ranking, and an eager PyTorch step beside them.
+
+`python benchmarks/run.py --shapes=tiktok,baby --json=FILE [--interactions=DIR]`
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from benchmarks import parts, shapes
+from experiments import program
+from experiments.replay import parameter_name
+from sea_jax import adjacency, sampling
+from sea_jax.config import Config
+from sea_jax.errors import SeaError
+from sea_jax.objective import Batch
+from sea_jax.training import loop
+from sea_jax.training.state import make_model
+from sea_jax.training.step import draw, step
+
+DENSE_LIMIT = 4 << 30  # bytes of one items x items array beyond which the dense PyTorch step is left out
+
+
+def timed(function, arguments, repeats: int = 5, seconds: float = 10.0) -> float:
+    """Median seconds of a call after one that compiles and warms up."""
+    jax.block_until_ready(function(*arguments))
+    found, began = [], time.perf_counter()
+    while len(found) < repeats and (not found or time.perf_counter() - began < seconds):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def settings(bundle) -> Config:
+    """The paper's settings for the shape."""
+    return Config(knn_k=shapes.KNN_K, knn_weights=(0.1, 0.9), seed=0)
+
+
+def first_batch(bundle, config, data):
+    """The batch and draws that both implementations are given."""
+    keys = jax.random.split(jax.random.key(1), 3)
+    batches = sampling.epoch_batches(keys[0], data.interactions, config.batch_size)
+    users = batches["users"][0]
+    negatives = sampling.sample_negatives(keys[1], data.interactions, users)
+    batch = Batch(users, batches["positives"][0], negatives, batches["weights"][0])
+    return batch, draw(keys[2], bundle.modalities, bundle.num_items, config)
+
+
+def time_jax(bundle, seconds: float) -> dict:
+    """Everything about this package's own programs at one shape."""
+    config = settings(bundle)
+    run = loop.prepare(bundle, config)
+    model, state, data = make_model(bundle, config), run.progress.state, run.data
+    batch, draws = first_batch(bundle, config, data)
+
+    began = time.perf_counter()
+    compiled = jax.jit(partial(step, model=model, config=config), donate_argnums=0)
+    compiled = compiled.lower(state, data, batch, draws).compile()
+    compile_s = time.perf_counter() - began
+    state, losses, _ = compiled(jax.tree.map(jnp.copy, state), data, batch, draws)
+    losses = {name: float(value) for name, value in losses.items()}
+    times, began = [], time.perf_counter()
+    while len(times) < 20 and (len(times) < 3 or time.perf_counter() - began < seconds):
+        start = time.perf_counter()
+        state, found, _ = compiled(state, data, batch, draws)
+        jax.block_until_ready((state, found))
+        times.append(time.perf_counter() - start)
+    step_s = statistics.median(times)
+    result = {
+        "topology": "real" if bundle.manifest["real"] else "synthetic",
+        "compile_s": compile_s,
+        "step_ms": 1e3 * step_s,
+        "losses": losses,
+        "estimated": [],
+    }
+
+    steps = -(-len(bundle.train) // config.batch_size)
+    if steps * step_s < 3 * seconds:
+        began = time.perf_counter()
+        run, first = loop.advance(run)
+        result["first_epoch_s"] = first["seconds"]
+        run, second = loop.advance(run)
+        result |= {"epoch_s": second["seconds"], "eval_s": second["eval_seconds"]}
+    else:
+        result["epoch_s"] = steps * step_s
+        result["estimated"].append("epoch_s")
+        result["eval_s"] = time_ranking(run, bundle, seconds, result)
+    result["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    limits = parts.machine_limits(timed)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    edges = {"edges": bundle.adjacency.nnz, "item_edges": bundle.item_graph.nnz}
+    counted = parts.count(model, edges, config, config.batch_size, parameters)
+    result["machine"] = limits
+    result["parts"] = {}
+    for name, (function, arguments) in parts.programs(model, data, config, state, batch, draws).items():
+        spent = timed(jax.jit(function), arguments, seconds=seconds / 5)
+        least = max(counted[name]["flops"] / limits["flops_per_s"], counted[name]["bytes"] / limits["bytes_per_s"])
+        result["parts"][name] = {"ms": 1e3 * spent, **counted[name], "fraction_of_machine": least / spent}
+    result["flops"] = sum(part["flops"] for part in counted.values())
+    return result
+
+
+def time_ranking(run, bundle, seconds: float, result: dict) -> float:
+    """Seconds of a whole ranking; of its first blocks, scaled up, if the whole would take too long."""
+    blocks = run.ranking.users.shape[0]
+    some = min(blocks, 4)
+    ranking = jax.tree.map(lambda x: x[:some], run.ranking._replace(counts={}))
+    ranking = ranking._replace(counts=run.ranking.counts)
+    part = run._replace(ranking=ranking)
+    loop.measure(part, run.progress.state.params)
+    embed = timed(run.programs.embed, (run.progress.state.params, run.data), seconds=seconds / 5)
+    began = time.perf_counter()
+    loop.measure(part, run.progress.state.params)
+    result["estimated"].append("eval_s")
+    return embed + (time.perf_counter() - began - embed) * blocks / some
+
+
+def time_torch(bundle, seconds: float) -> dict:
+    """The eager PyTorch step from the same parameters on the same batch."""
+    import torch
+
+    from benchmarks.torch_step import EagerStep
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    config = settings(bundle)
+    run = loop.prepare(bundle, config)
+    batch, draws = first_batch(bundle, config, run.data)
+    state = run.progress.state
+    params = {parameter_name(path): np.array(x) for path, x in jax.tree_util.tree_leaves_with_path(state.params)}
+    for path, x in jax.tree_util.tree_leaves_with_path(state.club_params):
+        params[f"club/{parameter_name(path)}"] = np.array(x)
+    weights = dict(zip(bundle.modalities, config.knn_weights, strict=True))
+    stepper = EagerStep(
+        params,
+        bundle.features,
+        bundle.adjacency,
+        adjacency.fuse_neighbours(bundle.neighbours, config.knn_k, weights),
+        alpha=config.alpha,
+        ureg=config.ureg,
+        temperature=config.temperature,
+        learning_rate=config.learning_rate,
+        club_steps=config.club_steps,
+    )
+    columns = [torch.from_numpy(np.array(x, np.int64)) for x in (batch.users, batch.positives, batch.negatives)]
+    permutations = {name: torch.from_numpy(np.array(x, np.int64)) for name, x in draws.permutations.items()}
+    losses = stepper.step(*columns, permutations)
+    times, began = [], time.perf_counter()
+    while len(times) < 10 and (len(times) < 3 or time.perf_counter() - began < seconds):
+        start = time.perf_counter()
+        stepper.step(*columns, permutations)
+        times.append(time.perf_counter() - start)
+    return {
+        "torch_step_ms": 1e3 * statistics.median(times),
+        "torch_losses": losses,
+        "torch_version": torch.__version__,
+        "torch_peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def in_own_process(worker: str, shape: str) -> dict:
+    """A worker's result; a process of its own has a peak memory of its own."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as file:
+        command = [sys.executable, __file__, f"--worker={worker}", f"--shapes={shape}", f"--json={file.name}"]
+        command += [f"--interactions={flags.FLAGS.interactions}", f"--seconds={flags.FLAGS.seconds}"]
+        if subprocess.run(command, check=False).returncode:
+            raise SeaError(f"the {worker} benchmark of shape {shape} failed; its own message is above.")
+        return json.loads(Path(file.name).read_text())
+
+
+def compare(result: dict, beside: dict) -> dict:
+    """Both results together, with the ratio of their steps and the largest relative difference of their losses."""
+    ours, theirs = result.pop("losses"), beside.pop("torch_losses")
+    apart = {
+        name: abs(ours[name] - theirs[name]) / max(abs(theirs[name]), 1e-2) for name in ("bpr", "solosim", "total")
+    }
+    ratio = beside["torch_step_ms"] / result["step_ms"]
+    return result | beside | {"ratio_to_torch": ratio, "largest_loss_difference": max(apart.values())}
+
+
+def measure(shape: str) -> dict:
+    """One shape, in two processes."""
+    result = in_own_process("jax", shape)
+    items = shapes.SHAPES[shape].items
+    reason = "" if flags.FLAGS.torch else "switched off"
+    if 4 * items**2 > DENSE_LIMIT:
+        reason = f"one dense items x items array takes {4 * items**2 / 2**30:.1f} GiB"
+    if reason:
+        result.pop("losses")
+        return result | {"torch_step_ms": None, "ratio_to_torch": None, "torch_left_out": reason}
+    return compare(result, in_own_process("torch", shape))
+
+
+def table(results: dict) -> str:
+    """The results for a person."""
+    lines = [
+        f"{'shape':10s}{'step ms':>10s}{'epoch s':>10s}{'eval s':>9s}{'peak MB':>9s}{'torch ms':>10s}{'ratio':>7s}"
+    ]
+    for name, found in results.items():
+        torch_ms, ratio = found["torch_step_ms"], found["ratio_to_torch"]
+        lines.append(
+            f"{name:10s}{found['step_ms']:10.0f}{found['epoch_s']:10.1f}{found['eval_s']:9.2f}"
+            f"{found['peak_memory_mb']:9.0f}"
+            + (f"{torch_ms:10.0f}{ratio:7.1f}" if torch_ms else f"{'-':>10s}{'-':>7s}")
+        )
+    for name, found in results.items():
+        lines.append(f"\n{name}: parts of a step (ms, GFLOP, MB, share of the machine's limit)")
+        for part, of in found["parts"].items():
+            lines.append(
+                f"  {part:12s}{of['ms']:9.1f}{of['flops'] / 1e9:10.2f}{of['bytes'] / 1e6:10.1f}"
+                f"{of['fraction_of_machine']:8.0%}"
+            )
+        if found["estimated"]:
+            lines.append(f"  estimated from a part of the work: {', '.join(found['estimated'])}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> int:
+    del argv
+    names = flags.FLAGS.shapes
+    unknown = [name for name in names if name not in shapes.SHAPES]
+    if unknown:
+        raise SeaError(f"--shapes={unknown[0]} is not one of {', '.join(shapes.SHAPES)}.")
+    if flags.FLAGS.worker:
+        work = {"jax": time_jax, "torch": time_torch}[flags.FLAGS.worker]
+        found = work(shapes.make(names[0], flags.FLAGS.interactions), flags.FLAGS.seconds)
+        Path(flags.FLAGS.json).write_text(json.dumps(found))
+        return 0
+    # A shape whose measurement fails ends the run, but what is measured already is on disk.
+    results = {}
+    for name in names:
+        results[name] = measure(name)
+        if flags.FLAGS.json:
+            program.write_text(Path(flags.FLAGS.json), json.dumps(results, indent=1) + "\n")
+    print(table(results))
+    return 0
+
+
+if __name__ == "__main__":
+    flags.DEFINE_list("shapes", ["tiktok", "baby"], f"which of {', '.join(shapes.SHAPES)}")
+    flags.DEFINE_string("json", "", "file the results are written to")
+    flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or NAME/NAME.inter")
+    flags.DEFINE_float("seconds", 20.0, "time for repeating each measurement", lower_bound=0.0)
+    flags.DEFINE_bool("torch", True, "time the eager PyTorch step too (needs torch)")
+    flags.DEFINE_enum("worker", "", ("", "jax", "torch"), "used by the program itself: measure one side of one shape")
+    program.run(main)
