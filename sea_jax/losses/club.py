@@ -138,3 +138,21 @@ def l1out(
     log_sum = logsumexp_sum(anchors, candidates, jnp.log(all_weights), weights, index, block)
     own = -jnp.sum((y - mean) ** 2 * jnp.exp(-logvar) + logvar, axis=1) / 2
     return weights @ (own + jnp.log(jnp.sum(all_weights) - 1)) - log_sum, jnp.sum(weights)
+
+
+def vub(
+    mean: Float[Array, "n d"], logvar: Float[Array, "n d"], weights: Float[Array, " n"] | None = None
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Variational upper bound with a standard normal marginal, KL( q(. | x_i) || N(0, 1) ), summed over rows.
+
+    An upper bound of I(x; y) whatever the marginal, if q is p(y | x); its slack is KL(p(y) || N(0, 1)).
+
+    Args:
+      mean, logvar: (n, d) of q(y | x) at each row's x.
+      weights: (n,) weight of each row; all 1 if None.
+    Returns: weighted sum over rows, sum of weights.
+
+    Source: Alemi et al. 2017 (arXiv 1612.00410), equation 14; Poole et al. 2019 (arXiv 1905.06922), equation 2.
+    """
+    weights = jnp.ones(mean.shape[0], mean.dtype) if weights is None else weights
+    return weights @ jnp.sum(mean**2 + jnp.exp(logvar) - logvar - 1, axis=1) / 2, jnp.sum(weights)
