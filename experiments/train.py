@@ -123,7 +123,7 @@ def train(config: Config, bundle: bundles.Bundle, workdir: Path) -> dict:
             show(record, config, bar)
 
         try:
-            run = loop.fit(run, saved, report)
+            run = loop.fit(run, saved, report, str(workdir / "trace") if config.profile else None)
         finally:
             saved.close()  # waits for a checkpoint that is still being written
     summary = summarise(run, records)

@@ -104,7 +104,7 @@ class Config:
     checkpoint_every: int = setting(10, "epochs between checkpoints", numbers=False, low=1)
     diagnose_every: int = setting(0, "epochs between estimates of mutual information; 0: never", numbers=False, low=0)
     compilation_cache_dir: str = setting("", "folder that keeps compiled programs between runs", numbers=False)
-    profile: bool = setting(False, "write a trace of the second epoch into the workdir", numbers=False)
+    profile: bool = setting(False, "write a trace of this run's second epoch into the workdir", numbers=False)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

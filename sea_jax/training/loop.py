@@ -1,5 +1,6 @@
 """Training with evaluation, early stopping and checkpoints; time is the only thing it adds to the epoch."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import numpy as np
 
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config, modality_pairs
+from sea_jax.diagnostics import diagnose
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, evaluate, ranking_data
 from sea_jax.training import checkpoints as ckpt
@@ -136,6 +138,13 @@ def measure(run: Run, params) -> dict[str, dict[str, float]]:
         return evaluate(user, item, run.ranking, run.config.topk)
 
 
+def diagnostics(run: Run, params) -> dict[str, float]:
+    """Estimates of mutual information between the parts of all items, see `diagnose`."""
+    with jax.default_matmul_precision(MATMUL[run.config.precision]):
+        parts = run.programs.separate(params, run.data)
+    return diagnose(jax.tree.map(lambda rows: parallel.whole_rows(rows, run.bundle.num_items), parts))
+
+
 def finished(run: Run) -> bool:
     """Whether the run has used up its epochs or its patience."""
     patience = run.config.patience
@@ -168,6 +177,8 @@ def advance(run: Run) -> tuple[Run, dict[str, Any]]:
         record["eval_seconds"] = time.perf_counter() - began
         record |= {f"{split}/{name}": value for split, of in metrics.items() for name, value in of.items()}
         progress = select(progress, metrics["valid"][config.monitor])
+    if config.diagnose_every and number % config.diagnose_every == 0:
+        record |= diagnostics(run, progress.state.params)
     return run._replace(progress=progress), record
 
 
@@ -183,17 +194,23 @@ def select(progress: Progress, value: float) -> Progress:
     )
 
 
-def fit(run: Run, saved=None, report: Callable[[dict], None] = lambda record: None) -> Run:
+def fit(
+    run: Run, saved=None, report: Callable[[dict], None] = lambda record: None, trace_dir: str | None = None
+) -> Run:
     """Trains until the epochs or the patience are used up.
 
     Args:
       run: from `prepare`, perhaps restored.
       saved: a checkpointer, or None to write no checkpoints.
       report: called with the record of each epoch.
+      trace_dir: where to write a profiler's trace of the second epoch (the first one compiles); none if None.
     Returns: the run at its end; `measure(run, run.progress.best_params)` gives its result.
     """
+    traced = int(run.progress.state.epoch) + 1
     while not finished(run):
-        run, record = advance(run)
+        wanted = trace_dir is not None and int(run.progress.state.epoch) == traced
+        with jax.profiler.trace(trace_dir) if wanted else contextlib.nullcontext():
+            run, record = advance(run)
         report(record)
         number = int(run.progress.state.epoch)
         if saved is not None and (number % run.config.checkpoint_every == 0 or finished(run)):

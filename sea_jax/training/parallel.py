@@ -112,6 +112,7 @@ class Programs(NamedTuple):
 
     train_epoch: Callable  # (state, data) -> (state, losses)
     embed: Callable  # (params, data) -> (user rows, item rows)
+    separate: Callable  # (params, data) -> Separated by modality
 
 
 def make_programs(bundle, config: Config, layout: Layout) -> Programs:
@@ -121,6 +122,9 @@ def make_programs(bundle, config: Config, layout: Layout) -> Programs:
     def embed(params, data):
         representation = model.apply({"params": params}, data)
         return representation.user, representation.item
+
+    def separate(params, data):
+        return model.apply({"params": params}, data).parts
 
     state_axes, params_axes = axes_of(layout.whole), axes_of(layout.whole.params)
     return Programs(
@@ -132,6 +136,7 @@ def make_programs(bundle, config: Config, layout: Layout) -> Programs:
             donate=(0,),
         ),
         embed=on_devices(embed, layout, (params_axes, DATA_AXES), 0),
+        separate=on_devices(separate, layout, (params_axes, DATA_AXES), 0),
     )
 
 
