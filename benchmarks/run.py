@@ -32,6 +32,8 @@ from sea_jax.training.step import draw, step
 
 DENSE_LIMIT = 4 << 30  # bytes of one items x items array beyond which the dense PyTorch step is left out
 
+SAME_LOSS = 1e-4  # largest relative difference of losses between the two implementations
+
 
 def timed(function, arguments, repeats: int = 5, seconds: float = 10.0) -> float:
     """Median seconds of a call after one that compiles and warms up."""
@@ -197,6 +199,10 @@ def compare(result: dict, beside: dict) -> dict:
     apart = {
         name: abs(ours[name] - theirs[name]) / max(abs(theirs[name]), 1e-2) for name in ("bpr", "solosim", "total")
     }
+    if not max(apart.values()) <= SAME_LOSS:
+        raise SeaError(
+            f"PyTorch and JAX differ in their losses by {max(apart.values()):.1e}; their times do not compare."
+        )
     ratio = beside["torch_step_ms"] / result["step_ms"]
     return result | beside | {"ratio_to_torch": ratio, "largest_loss_difference": max(apart.values())}
 
