@@ -122,9 +122,7 @@ def time_ranking(run, bundle, seconds: float, result: dict) -> float:
     """Seconds of a whole ranking; of its first blocks, scaled up, if the whole would take too long."""
     blocks = run.ranking.users.shape[0]
     some = min(blocks, 4)
-    ranking = jax.tree.map(lambda x: x[:some], run.ranking._replace(counts={}))
-    ranking = ranking._replace(counts=run.ranking.counts)
-    part = run._replace(ranking=ranking)
+    part = run._replace(ranking=jax.tree.map(lambda x: x[:some], run.ranking))
     loop.measure(part, run.progress.state.params)
     embed = timed(run.programs.embed, (run.progress.state.params, run.data), seconds=seconds / 5)
     began = time.perf_counter()

@@ -16,7 +16,7 @@ def main(argv: list[str]) -> int:
     params, epoch = runs.choose(run, flags.FLAGS.checkpoint)
     metrics = loop.measure(run, params)
     print(f"{flags.FLAGS.checkpoint} checkpoint, epoch {epoch}")
-    print(runs.metric_table(metrics, loop.counts(run)))
+    print(runs.metric_table(metrics, run.counts))
     if flags.FLAGS.export:
         export(run, params, Path(flags.FLAGS.export))
         print(f"wrote {flags.FLAGS.export}")

@@ -111,6 +111,12 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     app.run(guarded, argv=arguments)
 
 
+def stop_at_once(message: str) -> None:
+    """Ends the process with one line, without waiting for other processes that may be gone."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror.lower()}: {error.filename}" if error.filename else error.strerror.lower()

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import json
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from experiments import program, runs
 from sea_jax import bundle as bundles
 from sea_jax.config import Config, differences
 from sea_jax.errors import SeaError
-from sea_jax.training import checkpoints, loop, parallel
+from sea_jax.training import checkpoints, hosts, loop, parallel
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jraph", "numpy", "scipy")
 
@@ -31,18 +32,27 @@ def main(argv: list[str]) -> int:
     for name in ("data_dir", "workdir"):
         if not getattr(config, name):
             raise SeaError(f"--{name} is missing; name a folder, or use one of the shipped --flagfile.")
-    if flags.FLAGS.demo and not Path(config.data_dir).exists():
-        print(f"making the demo data in {config.data_dir}")
-        make_demo(config.data_dir)
+    program.prepare_platform(config)
+    leave = hosts.join(config, program.stop_at_once)
+    if flags.FLAGS.demo:
+        hosts.first_does(lambda: make_missing_demo(config.data_dir))
     bundle = load_bundle(config)
     config = with_modalities(config, bundle)
-    program.prepare_platform(config)
     loop.check_fits(config, bundle)
     parallel.device_count(config)
-    workdir = open_workdir(config, bundle, flags.FLAGS.resume)
-    summary = train(config, bundle, workdir)
-    print(describe(summary))
+    hosts.first_does(lambda: open_workdir(config, bundle, flags.FLAGS.resume))
+    summary = train(config, bundle, Path(config.workdir))
+    if hosts.is_first():
+        print(describe(summary))
+    leave()
     return 0
+
+
+def make_missing_demo(data_dir: str) -> None:
+    """The demo data, if there are none."""
+    if not Path(data_dir).exists():
+        print(f"making the demo data in {data_dir}")
+        make_demo(data_dir)
 
 
 def load_bundle(config: Config) -> bundles.Bundle:
@@ -72,8 +82,8 @@ def record_of(config: Config, bundle: bundles.Bundle) -> dict:
     }
 
 
-def open_workdir(config: Config, bundle: bundles.Bundle, resume: bool) -> Path:
-    """The workdir, new or of a run of the same flags and data; raises SeaError if it cannot be gone on with."""
+def open_workdir(config: Config, bundle: bundles.Bundle, resume: bool) -> None:
+    """Makes the workdir, or checks that it holds a run of the same flags and data; else raises SeaError."""
     workdir = Path(config.workdir)
     if workdir.exists() and not workdir.is_dir():
         raise SeaError(f"--workdir={workdir} is a file; name a folder.")
@@ -102,32 +112,35 @@ def open_workdir(config: Config, bundle: bundles.Bundle, resume: bool) -> Path:
     workdir.mkdir(parents=True, exist_ok=True)
     program.write_text(workdir / "config.flags", program.flag_lines(config))
     program.write_text(path, json.dumps(record, indent=1))
-    return workdir
 
 
 def train(config: Config, bundle: bundles.Bundle, workdir: Path) -> dict:
-    """Trains to the end, resuming from the workdir's newest checkpoint; returns the summary."""
+    """Trains to the end, resuming from the workdir's newest checkpoint; returns the summary. Process 0 writes."""
+    first = hosts.is_first()
     saved = checkpoints.checkpointer(workdir / "checkpoints")
     run = loop.restore(loop.prepare(bundle, config), saved, lambda message: print(message, file=sys.stderr))
     start = int(run.progress.state.epoch)
-    records = cut_metrics(workdir / "metrics.jsonl", start)
-    if start:
+    records = cut_metrics(workdir / "metrics.jsonl", start) if first else []
+    if start and first:
         print(f"resuming after epoch {start}")
-    bar = tqdm(total=config.epochs, initial=start, unit="epoch", disable=flags.FLAGS.quiet or not sys.stderr.isatty())
-    with open(workdir / "metrics.jsonl", "a") as log, bar:
+    quiet = flags.FLAGS.quiet or not first
+    bar = tqdm(total=config.epochs, initial=start, unit="epoch", disable=quiet or not sys.stderr.isatty())
+    with open(workdir / "metrics.jsonl" if first else os.devnull, "a") as log, bar:
 
         def report(record):
             records.append(record)
             log.write(json.dumps(record) + "\n")
             log.flush()
-            show(record, config, bar)
+            if not quiet:
+                show(record, config, bar)
 
         try:
             run = loop.fit(run, saved, report, str(workdir / "trace") if config.profile else None)
         finally:
             saved.close()  # waits for a checkpoint that is still being written
     summary = summarise(run, records)
-    program.write_text(workdir / "summary.json", json.dumps(summary, indent=1))
+    if first:
+        program.write_text(workdir / "summary.json", json.dumps(summary, indent=1))
     return summary
 
 
@@ -158,7 +171,7 @@ def show(record: dict, config: Config, bar: tqdm) -> None:
     if not bar.disable:
         bar.set_postfix(shown, refresh=False)
         bar.update()
-    elif not flags.FLAGS.quiet:
+    else:
         values = "  ".join(f"{name} {value}" for name, value in shown.items())
         print(f"epoch {record['epoch']:4d}  {record['seconds']:.2f} s  {values}", flush=True)
 
@@ -172,8 +185,8 @@ def summarise(run: loop.Run, records: list[dict]) -> dict:
         "epochs": int(run.progress.state.epoch),
         "monitor": run.config.monitor,
         **metrics,
-        "users": loop.counts(run),
-        "median_seconds_per_epoch": statistics.median(record["seconds"] for record in records),
+        "users": run.counts,
+        "median_seconds_per_epoch": statistics.median([record["seconds"] for record in records] or [0.0]),
         "device": f"{run.layout.parts} x {device.device_kind}",
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "seed": run.config.seed,

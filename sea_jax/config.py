@@ -98,6 +98,10 @@ class Config:
     parallel: str = setting(
         "auto", "single: plain jit; pmap: over the devices", choices=("auto", "single", "pmap"), numbers=False
     )
+    coordinator_address: str = setting("", "host:port of process 0, for a run of several processes", numbers=False)
+    num_processes: int = setting(0, "processes of the run; 0: one, or as the cluster says", numbers=False, low=0)
+    process_id: int = setting(-1, "number of this process, from 0", numbers=False, low=-1)
+    join_seconds: float = setting(300.0, "how long to wait for all processes to join", numbers=False, above=0.0)
     deterministic: bool = setting(False, "bitwise repeatable on a GPU too, at some cost", numbers=False)
 
     # Records

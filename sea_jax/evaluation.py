@@ -1,6 +1,5 @@
 """Full ranking over all items in blocks of users, and the ranking metrics, as mergeable sums and counts."""
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -23,17 +22,35 @@ class Lists(NamedTuple):
 
 
 class RankingData(NamedTuple):
-    """Whom to rank for, what to leave out, and what counts as a hit.
+    """One device's users: whom to rank for, what to leave out, and what counts as a hit.
 
-    users: (blocks, b) int32, U (past the end) for padding. masked: training positives. held_out: by split.
-    masked_at_test: what test leaves out besides, or None. counts: by split, users counted and left out.
+    users: (blocks, b) int32 rows of the device's users, past the end for padding. masked: training positives.
+    held_out: by split. masked_at_test: what test leaves out besides, or None.
     """
 
     users: Int[Array, "blocks b"]
     masked: Lists
     held_out: dict[str, Lists]
     masked_at_test: Lists | None
-    counts: dict[str, dict[str, int]]
+
+
+def user_counts(
+    train: Int[np.ndarray, "n 2"], valid: Int[np.ndarray, "v 2"], test: Int[np.ndarray, "t 2"], num_users: int
+) -> dict[str, dict[str, int]]:
+    """By split, how many users count, and how many are left out for want of training or held-out interactions.
+
+    As in the MMRec protocol, a user counts who has a training interaction and a held-out one in that split.
+    """
+    trained = np.bincount(train[:, 0], minlength=num_users) > 0
+    counts = {}
+    for split, pairs in (("valid", valid), ("test", test)):
+        has = np.bincount(pairs[:, 0], minlength=num_users) > 0
+        counts[split] = {
+            "counted": int((has & trained).sum()),
+            "without_training": int((has & ~trained).sum()),
+            "without_held_out": int((~has).sum()),
+        }
+    return counts
 
 
 def ranking_data(
@@ -43,52 +60,49 @@ def ranking_data(
     num_users: int,
     num_items: int,
     *,
+    parts: int = 1,
     mask_valid_at_test: bool = False,
     block_bytes: int = BLOCK_BYTES,
-) -> RankingData:
-    """Prepares the ranking on the host.
+) -> list[RankingData]:
+    """Prepares the ranking on the host, for each of `parts` devices that share the users.
 
-    A split counts the users who have a training interaction and a held-out one in that split, as the MMRec
-    protocol does; `counts` says how many were left out for either reason.
+    Only users who count in a split (see `user_counts`) are ranked for.
     """
     held_out = {"valid": valid, "test": test}
-    trained = np.bincount(train[:, 0], minlength=num_users) > 0
-    present = {split: np.bincount(pairs[:, 0], minlength=num_users) > 0 for split, pairs in held_out.items()}
-    counts = {
-        split: {
-            "counted": int((has & trained).sum()),
-            "without_training": int((has & ~trained).sum()),
-            "without_held_out": int((~has).sum()),
-        }
-        for split, has in present.items()
-    }
-    users = np.flatnonzero(trained & (present["valid"] | present["test"]))
-    block = max(1, min(len(users), block_bytes // (4 * num_items)))
-    blocks = max(1, -(-len(users) // block))
-    padded = np.append(users, np.full(blocks * block - len(users), num_users)).reshape(blocks, block)
-    place = np.full(num_users + 1, -1)
-    place[users] = np.arange(len(users))
+    present = sum(np.bincount(pairs[:, 0], minlength=num_users) for pairs in held_out.values()) > 0
+    users = np.flatnonzero((np.bincount(train[:, 0], minlength=num_users) > 0) & present)
+    rows = -(-num_users // parts)
+    size = np.bincount(users // rows, minlength=parts)
+    block = max(1, min(size.max(), block_bytes // (4 * num_items)))
+    blocks = max(1, -(-size.max() // block))
+    # A user's place: the device, and the position among the device's users.
+    position = np.full(num_users, -1)
+    position[users] = np.arange(len(users)) - np.append(0, np.cumsum(size))[users // rows]
+    position[users] += users // rows * blocks * block
+    listed = np.full(parts * blocks * block, rows)
+    listed[position[users]] = users % rows
+    listed = listed.astype(np.int32).reshape(parts, blocks, block)
 
     def lists(pairs):
-        pairs = pairs[place[pairs[:, 0]] >= 0]
-        position = place[pairs[:, 0]]
-        order = np.argsort(position, kind="stable")
-        position, items = position[order], pairs[order, 1]
-        owner = position // block
-        size = np.bincount(owner, minlength=blocks)
-        column = np.arange(len(owner)) - np.append(0, np.cumsum(size))[owner]
-        rows = np.full((blocks, max(1, size.max())), block, np.int32)
-        columns = np.zeros_like(rows)
-        rows[owner, column], columns[owner, column] = position % block, items
-        return Lists(rows, columns)
+        pairs = pairs[position[pairs[:, 0]] >= 0]
+        place = position[pairs[:, 0]]
+        order = np.argsort(place, kind="stable")
+        place, items = place[order], pairs[order, 1]
+        owner = place // block
+        length = np.bincount(owner, minlength=parts * blocks)
+        column = np.arange(len(owner)) - np.append(0, np.cumsum(length))[owner]
+        found = Lists(*np.zeros((2, parts * blocks, max(1, length.max())), np.int32))
+        found.rows[:] = block
+        found.rows[owner, column], found.items[owner, column] = place % block, items
+        return Lists(*(x.reshape(parts, blocks, -1) for x in found))
 
-    return RankingData(
-        users=padded.astype(np.int32),
+    whole = RankingData(
+        users=listed,
         masked=lists(train),
         held_out={split: lists(pairs) for split, pairs in held_out.items()},
         masked_at_test=lists(valid) if mask_valid_at_test else None,
-        counts=counts,
     )
+    return [jax.tree.map(lambda x, part=part: x[part], whole) for part in range(parts)]
 
 
 def marked(rows: Int[Array, " pairs"], items: Int[Array, " pairs"], shape: tuple[int, int]) -> Bool[Array, "b items"]:
@@ -129,13 +143,12 @@ def top(scores: Float[Array, "b items"], k: int) -> tuple[Array, Array]:
     return jax.lax.top_k(scores, min(k, scores.shape[1]))
 
 
-@partial(jax.jit, static_argnames="topk")
 def metric_sums(
     user: Float[Array, "users d"], item: Float[Array, "items d"], data: RankingData, topk: tuple[int, ...]
 ) -> dict[str, dict[str, Array]]:
-    """Sums over users of every metric, by split; they add up over blocks and devices.
+    """Sums over the users of `data` of every metric, by split; they add up over blocks and devices.
 
-    One ranking serves validation and test, unless test leaves out more.
+    user holds the device's users, item all items; score = their inner product, ties by lower item. One ranking serves validation and test, unless test leaves out more.
     """
     items = item.shape[0]
 
@@ -161,24 +174,20 @@ def metric_sums(
             }
         return sums
 
-    inputs = (data.users, data.masked, data.held_out, data.masked_at_test)
-    return jax.lax.map(block, inputs)
+    blocks = jax.lax.map(block, (data.users, data.masked, data.held_out, data.masked_at_test))
+    return jax.tree.map(lambda x: x.sum(), blocks)
 
 
-def evaluate(user: Array, item: Array, data: RankingData, topk: tuple[int, ...]) -> dict[str, dict[str, float]]:
+def means(sums: dict, counts: dict, topk: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """Metrics of validation and test, {"valid": {"recall@20": ...}, "test": {...}}, means over counted users.
 
     Args:
-      user, item: (U, d), (I, d) final embeddings; score = their inner product.
-      data: from `ranking_data`.
+      sums: from `metric_sums`, of all users.
+      counts: from `user_counts`.
       topk: cut-offs.
     """
-    sums = jax.device_get(metric_sums(user, item, data._replace(counts={}), topk))
     return {
-        split: {
-            name: float(np.sum(values, dtype=np.float64) / max(data.counts[split]["counted"], 1))
-            for name, values in _in_order(of, topk)
-        }
+        split: {name: float(value) / max(counts[split]["counted"], 1) for name, value in _in_order(of, topk)}
         for split, of in sums.items()
     }
 

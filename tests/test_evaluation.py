@@ -2,12 +2,14 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 
-from sea_jax.evaluation import evaluate, ranking_data, recommend
+from sea_jax.evaluation import means, metric_sums, ranking_data, recommend, user_counts
 
 TOPK = (1, 3, 5, 40)
+ranked = jax.jit(metric_sums, static_argnums=3)
 
 
 def naive(scores, masked, held_out, users, topk):
@@ -55,18 +57,29 @@ def by_user(pairs, users):
     return [set(pairs[pairs[:, 0] == user, 1].tolist()) for user in range(users)]
 
 
+def evaluate(user, item, splits, topk, parts=1, **options):
+    """Metrics of both splits, from the sums of each device's users."""
+    shares = ranking_data(*splits, len(user), len(item), parts=parts, **options)
+    rows = -(-len(user) // parts)
+    sums = [
+        ranked(np.resize(user[n * rows : (n + 1) * rows], (rows, user.shape[1])), item, share, topk)
+        for n, share in enumerate(shares)
+    ]
+    return means(jax.tree.map(lambda *values: sum(values), *sums), user_counts(*splits, len(user)), topk)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
 @pytest.mark.parametrize("block_bytes", [1, 4 * 17 * 5, 1 << 20])
 @pytest.mark.parametrize("mask_valid_at_test", [False, True])
-def test_equals_the_naive_loop(rng, block_bytes, mask_valid_at_test):
+def test_equals_the_naive_loop(rng, block_bytes, mask_valid_at_test, parts):
     users, items = 23, 17
     splits = dataset(rng)
     user = rng.integers(-1, 2, size=(users, 2)).astype(np.float32)
     item = rng.integers(-1, 2, size=(items, 2)).astype(np.float32)
     scores = user @ item.T
-    data = ranking_data(
-        **splits, num_users=users, num_items=items, mask_valid_at_test=mask_valid_at_test, block_bytes=block_bytes
+    found = evaluate(
+        user, item, splits.values(), TOPK, parts, mask_valid_at_test=mask_valid_at_test, block_bytes=block_bytes
     )
-    found = evaluate(user, item, data, TOPK)
 
     train, valid, test = (by_user(splits[name], users) for name in ("train", "valid", "test"))
     counted = [u for u in range(users) if train[u] and test[u]]
@@ -77,14 +90,18 @@ def test_equals_the_naive_loop(rng, block_bytes, mask_valid_at_test):
         assert found[split].keys() == expected.keys()
         for name, value in expected.items():
             assert found[split][name] == pytest.approx(value, abs=1e-6), (split, name)
-    assert data.counts["test"] == {"counted": users - 4, "without_training": 2, "without_held_out": 2}
+    assert user_counts(*splits.values(), users)["test"] == {
+        "counted": users - 4,
+        "without_training": 2,
+        "without_held_out": 2,
+    }
 
 
 def test_an_item_of_training_never_counts_as_a_hit():
     train = np.array([[0, 0]], np.int32)
     held_out = np.array([[0, 0], [0, 1]], np.int32)
-    data = ranking_data(train, held_out, held_out, 1, 2)
-    found = evaluate(np.ones((1, 1), np.float32), np.array([[2.0], [1.0]], np.float32), data, (2,))
+    splits = train, held_out, held_out
+    found = evaluate(np.ones((1, 1), np.float32), np.array([[2.0], [1.0]], np.float32), splits, (2,))
     assert found["valid"]["recall@2"] == 0.5
     assert found["valid"]["mrr@2"] == 1.0
 

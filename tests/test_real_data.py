@@ -30,7 +30,7 @@ def test_counts_are_those_published(tiktok):
 def test_one_epoch_learns(tiktok):
     """The released implementation has test Recall@20 .0194 after its first epoch; standard error about .002."""
     run = loop.prepare(tiktok, Config(knn_weights=(0.1, 0.9), club_fit_pairs="across_modalities"))
-    assert run.ranking.counts["test"]["counted"] == 6125
-    assert run.ranking.counts["valid"]["counted"] == 3046
+    assert run.counts["test"]["counted"] == 6125
+    assert run.counts["valid"]["counted"] == 3046
     _, record = loop.advance(run)
     assert record["test/recall@20"] == pytest.approx(0.0194, abs=0.008)

@@ -14,7 +14,7 @@ from sea_jax.bundle import Bundle
 from sea_jax.config import Config, modality_pairs
 from sea_jax.diagnostics import diagnose
 from sea_jax.errors import SeaError
-from sea_jax.evaluation import RankingData, evaluate, ranking_data
+from sea_jax.evaluation import RankingData, means, ranking_data, user_counts
 from sea_jax.training import checkpoints as ckpt
 from sea_jax.training import parallel
 from sea_jax.training.state import TrainState, init_state, make_data, make_model
@@ -36,7 +36,10 @@ class Progress(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A prepared run: settings, data on the devices, programs, and the progress so far (on the host: counters)."""
+    """A prepared run: settings, data on the devices, programs, and the progress so far.
+
+    counts: by split, the users that count and those left out, see `user_counts`.
+    """
 
     config: Config
     bundle: Bundle
@@ -44,6 +47,7 @@ class Run(NamedTuple):
     programs: parallel.Programs
     data: Any
     ranking: RankingData
+    counts: dict[str, dict[str, int]]
     progress: Progress
 
 
@@ -72,6 +76,7 @@ def prepare(bundle: Bundle, config: Config) -> Run:
         model = make_model(bundle, config)
         layout = parallel.layout(config, model, whole)
         state = init_state(model, whole, config)
+        splits = bundle.train, bundle.valid, bundle.test
         shares = [whole] if layout.axis is None else make_data(bundle, config, layout.parts)
         return Run(
             config=config,
@@ -79,10 +84,14 @@ def prepare(bundle: Bundle, config: Config) -> Run:
             layout=layout,
             programs=parallel.make_programs(bundle, config, layout),
             data=parallel.place_data(shares, layout),
-            ranking=ranking_data(
-                bundle.train, bundle.valid, bundle.test, bundle.num_users, bundle.num_items,
-                mask_valid_at_test=config.mask_valid_at_test,
+            ranking=parallel.place_ranking(
+                ranking_data(
+                    *splits, bundle.num_users, bundle.num_items,
+                    parts=layout.parts, mask_valid_at_test=config.mask_valid_at_test,
+                ),
+                layout,
             ),
+            counts=user_counts(*splits, bundle.num_users),
             progress=Progress(
                 parallel.place_state(state, layout),
                 parallel.place_state(jax.tree.map(jnp.copy, state.params), layout),
@@ -93,15 +102,15 @@ def prepare(bundle: Bundle, config: Config) -> Run:
 
 def restore(run: Run, saved, warn=lambda message: None) -> Run:
     """The run at its newest readable checkpoint; unchanged if there is none."""
-    one_device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device), run.layout.whole)
+    whole = parallel.host_shapes(run.layout.whole)
     like = Progress(whole, whole.params, *(np.zeros((), dtype) for dtype in (np.int32, np.float64, np.int32)))
     found = ckpt.restore(saved, like, warn)
     if found is None:
         return run
+    state = found.state._replace(key=jax.random.wrap_key_data(found.state.key))
     return run._replace(
         progress=found._replace(
-            state=parallel.place_state(found.state, run.layout),
+            state=parallel.place_state(state, run.layout),
             best_params=parallel.place_state(found.best_params, run.layout),
         )
     )
@@ -109,12 +118,11 @@ def restore(run: Run, saved, warn=lambda message: None) -> Run:
 
 def save(run: Run, saved) -> None:
     """A checkpoint of the run's progress; arrays are written undivided, whatever the number of devices."""
-    progress, whole = run.progress, run.layout.whole
-    if run.layout.axis is not None:
-        progress = progress._replace(
-            state=parallel.undivide(progress.state, whole),
-            best_params=parallel.undivide(progress.best_params, whole.params),
-        )
+    progress, layout = run.progress, run.layout
+    progress = progress._replace(
+        state=parallel.undivide(progress.state, layout, layout.whole),
+        best_params=parallel.undivide(progress.best_params, layout, layout.whole.params),
+    )
     saved.save(int(progress.state.epoch), progress, overwrite=True)
 
 
@@ -122,27 +130,25 @@ def embeddings(run: Run, params) -> tuple[np.ndarray, np.ndarray]:
     """Final user (U, d) and item (I, d) embeddings, float32, of parameters as the devices hold them."""
     with jax.default_matmul_precision(MATMUL[run.config.precision]):
         user, item = run.programs.embed(params, run.data)
-    return (
-        parallel.whole_rows(user, run.bundle.num_users),
-        parallel.whole_rows(item, run.bundle.num_items),
-    )
+    if run.layout.axis is None:
+        return np.asarray(user), np.asarray(item)
+    return parallel.whole_rows(user, run.bundle.num_users), parallel.whole_rows(item, run.bundle.num_items)
 
 
 def measure(run: Run, params) -> dict[str, dict[str, float]]:
     """Ranking metrics of `params` on validation and test: {"valid": {"recall@20": ...}, "test": {...}}."""
     with jax.default_matmul_precision(MATMUL[run.config.precision]):
-        if run.layout.axis is None:
-            user, item = run.programs.embed(params, run.data)
-        else:
-            user, item = embeddings(run, params)
-        return evaluate(user, item, run.ranking, run.config.topk)
+        sums = run.programs.rank(params, run.data, run.ranking)
+    return means(jax.device_get(sums), run.counts, run.config.topk)
 
 
 def diagnostics(run: Run, params) -> dict[str, float]:
     """Estimates of mutual information between the parts of all items, see `diagnose`."""
     with jax.default_matmul_precision(MATMUL[run.config.precision]):
         parts = run.programs.separate(params, run.data)
-    return diagnose(jax.tree.map(lambda rows: parallel.whole_rows(rows, run.bundle.num_items), parts))
+    if run.layout.axis is not None:
+        parts = jax.tree.map(lambda rows: parallel.whole_rows(rows, run.bundle.num_items), parts)
+    return diagnose(jax.device_get(parts))
 
 
 def finished(run: Run) -> bool:
@@ -216,8 +222,3 @@ def fit(
         if saved is not None and (number % run.config.checkpoint_every == 0 or finished(run)):
             save(run, saved)
     return run
-
-
-def counts(run: Run) -> dict[str, dict[str, int]]:
-    """By split: users counted, and left out for want of a training or a held-out interaction."""
-    return run.ranking.counts

@@ -2,6 +2,7 @@
 
 pmap is implemented as jit of shard_map today. The day it goes, `several` becomes shard_map over a mesh with one
 axis named AXIS, the leading device axis of divided leaves becomes a sharding, and nothing else changes.
+With several processes each one names its own devices' shares; pmap joins them.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from sea_jax import axis as ax
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
+from sea_jax.evaluation import RankingData, metric_sums
+from sea_jax.training import hosts
 from sea_jax.training.state import Data, init_state, make_model
 from sea_jax.training.step import epoch, is_divided
 
@@ -20,9 +24,14 @@ AXIS = "devices"
 
 
 class Layout(NamedTuple):
-    """Where arrays live: how many devices, and the shapes of the undivided state."""
+    """Where arrays live.
+
+    parts: number of devices. local: those of this process among them. axis: their name, None for one device.
+    whole: shapes of the undivided state.
+    """
 
     parts: int
+    local: slice
     axis: str | None
     whole: Any
 
@@ -37,6 +46,8 @@ def device_count(config: Config) -> int:
         raise SeaError(f"--batch_size={config.batch_size} is smaller than the {asked} devices that would share it.")
     if config.parallel == "single" and asked > 1:
         raise SeaError(f"--parallel=single uses one device; leave --devices={config.devices} out or choose pmap.")
+    if jax.process_count() > 1 and asked != present:
+        raise SeaError(f"{jax.process_count()} processes use all their {present} devices; give --devices=all.")
     return asked
 
 
@@ -45,31 +56,46 @@ def layout(config: Config, model, data: Data) -> Layout:
     parts = device_count(config)
     several = config.parallel == "pmap" or (config.parallel == "auto" and parts > 1)
     whole = jax.eval_shape(partial(init_state, model, config=config), data)
-    return Layout(parts, AXIS if several else None, whole)
+    mine = jax.local_device_count() if jax.process_count() > 1 else parts
+    local = slice(jax.process_index() * mine, (jax.process_index() + 1) * mine)
+    return Layout(parts, local, AXIS if several else None, whole)
 
 
 def divide(state, layout: Layout):
-    """State as the devices hold it: rows of divided leaves padded with zeros, `[rows, ..] -> [parts, rows / parts, ..]`."""
+    """State as this process's devices hold it, rows padded with zeros: `[rows, ..] -> [local parts, rows / parts, ..]`."""
 
     def leaf(path, x):
         if layout.axis is None or not is_divided(path):
             return x
         x = np.asarray(x)
         x = np.pad(x, [(0, -x.shape[0] % layout.parts)] + [(0, 0)] * (x.ndim - 1))
-        return x.reshape(layout.parts, -1, *x.shape[1:])
+        return x.reshape(layout.parts, -1, *x.shape[1:])[layout.local]
 
     return jax.tree_util.tree_map_with_path(leaf, state)
 
 
-def undivide(state, whole):
-    """The inverse: padding cut off; `whole` has the undivided shapes."""
+def undivide(state, layout: Layout, whole):
+    """The inverse, on the host of every process: padding cut off; `whole` has the undivided shapes."""
 
     def leaf(path, x, like):
-        if x.shape == like.shape:
-            return x
-        return np.asarray(x).reshape(-1, *x.shape[2:])[: like.shape[0]]
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            return np.asarray(jax.random.key_data(x))
+        if layout.axis is None or not is_divided(path):
+            return np.asarray(x)
+        return whole_rows(x, like.shape[0])
 
     return jax.tree_util.tree_map_with_path(leaf, state, whole)
+
+
+def host_shapes(whole):
+    """Empty host arrays of what `undivide` returns."""
+
+    def leaf(x):
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.eval_shape(jax.random.key_data, x)
+        return np.empty(x.shape, x.dtype)
+
+    return jax.tree.map(leaf, whole)
 
 
 def axes_of(state) -> Any:
@@ -80,18 +106,43 @@ def axes_of(state) -> Any:
 DATA_AXES = Data(adjacency=0, item_graph=0, features=0, item_weights=0, interactions=None)
 
 
+def flat_axes(axes, tree) -> list[int | None]:
+    """The axis of each leaf of `tree`, of which `axes` is a prefix."""
+    found = []
+    jax.tree.map(
+        lambda axis, part: found.extend([axis] * len(jax.tree.leaves(part))), axes, tree, is_leaf=lambda x: x is None
+    )
+    return found
+
+
 def on_devices(function: Callable, layout: Layout, in_axes, out_axes, donate: tuple[int, ...] = ()) -> Callable:
     """`function` compiled for the layout: plain jit on one device, pmap on several."""
     if layout.axis is None:
         return jax.jit(function, donate_argnums=donate)
-    return jax.pmap(function, axis_name=layout.axis, in_axes=in_axes, out_axes=out_axes, donate_argnums=donate)
+    traced = {}
+
+    def flat(*arguments):
+        out = function(*arguments)
+        leaves, traced["structure"] = jax.tree.flatten(out)
+        traced["axes"] = flat_axes(out_axes, out)
+        # With several processes pmap cannot hash output axes that are a tree with dicts; two lists it can.
+        return tuple([x for x, a in zip(leaves, traced["axes"], strict=True) if a == axis] for axis in (0, None))
+
+    mapped = jax.pmap(flat, axis_name=layout.axis, in_axes=in_axes, out_axes=(0, None), donate_argnums=donate)
+
+    def call(*arguments):
+        divided, replicated = map(iter, mapped(*arguments))
+        leaves = [next(divided if axis == 0 else replicated) for axis in traced["axes"]]
+        return jax.tree.unflatten(traced["structure"], leaves)
+
+    return call
 
 
 def place(tree, axes, layout: Layout):
     """Arrays moved to the devices once, so that no call moves them again."""
     if layout.axis is None:
         return jax.device_put(tree)
-    return jax.pmap(lambda x: x, axis_name=layout.axis, in_axes=(axes,), out_axes=axes)(tree)
+    return on_devices(lambda x: x, layout, (axes,), axes)(tree)
 
 
 def place_state(state, layout: Layout):
@@ -99,18 +150,29 @@ def place_state(state, layout: Layout):
     return place(divide(state, layout), axes_of(state), layout)
 
 
+def stack_local(shares: list, layout: Layout):
+    """The shares of this process's devices side by side, `[...] -> [local parts, ...]`."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *shares[layout.local])
+
+
+def place_ranking(shares: list[RankingData], layout: Layout) -> RankingData:
+    """Each device's users on that device."""
+    return jax.device_put(shares[0]) if layout.axis is None else place(stack_local(shares, layout), 0, layout)
+
+
 def place_data(shares: list[Data], layout: Layout) -> Data:
-    """Each device's share on its device; the training interactions on all."""
+    """Each device's share on that device; the training interactions on all."""
     if layout.axis is None:
         return jax.device_put(shares[0])
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *shares)
-    return place(stacked._replace(interactions=shares[0].interactions), DATA_AXES, layout)
+    divided = stack_local([share._replace(interactions=None) for share in shares], layout)
+    return place(divided._replace(interactions=shares[0].interactions), DATA_AXES, layout)
 
 
 class Programs(NamedTuple):
     """What the loop calls. Each takes and returns arrays as the devices hold them."""
 
     train_epoch: Callable  # (state, data) -> (state, losses)
+    rank: Callable  # (params, data, ranking) -> sums of metrics by split, over all users
     embed: Callable  # (params, data) -> (user rows, item rows)
     separate: Callable  # (params, data) -> Separated by modality
 
@@ -122,6 +184,11 @@ def make_programs(bundle, config: Config, layout: Layout) -> Programs:
     def embed(params, data):
         representation = model.apply({"params": params}, data)
         return representation.user, representation.item
+
+    def rank(params, data, ranking: RankingData):
+        user, item = embed(params, data)
+        item = ax.gather_rows(item, layout.axis)[: bundle.num_items]
+        return ax.psum(metric_sums(user, item, ranking, config.topk), layout.axis)
 
     def separate(params, data):
         return model.apply({"params": params}, data).parts
@@ -135,12 +202,13 @@ def make_programs(bundle, config: Config, layout: Layout) -> Programs:
             (state_axes, None),
             donate=(0,),
         ),
+        rank=on_devices(rank, layout, (params_axes, DATA_AXES, 0), None),
         embed=on_devices(embed, layout, (params_axes, DATA_AXES), 0),
         separate=on_devices(separate, layout, (params_axes, DATA_AXES), 0),
     )
 
 
 def whole_rows(rows, count: int) -> np.ndarray:
-    """Rows of all devices in one host array, `[parts, rows, d] -> [count, d]`."""
-    rows = np.asarray(rows, np.float32)
-    return rows.reshape(-1, rows.shape[-1])[:count]
+    """Rows of all devices in one host array, `[parts, rows, ...] -> [count, ...]`."""
+    rows = hosts.all_rows(rows)
+    return rows.reshape(-1, *rows.shape[2:])[:count]
