@@ -56,8 +56,8 @@ def parameters(arrays: dict[str, np.ndarray], prefix: str, like):
     return jax.tree_util.tree_map_with_path(lambda path, _: arrays[prefix + parameter_name(path)], like)
 
 
-def config_of(arrays: dict[str, np.ndarray], propagation: str = "auto") -> Config:
-    """The settings under which the trajectory was recorded."""
+def config_of(arrays: dict[str, np.ndarray], **how) -> Config:
+    """The settings under which the trajectory was recorded, with those of how it is computed given by name."""
     rate = float(arrays["learning_rate"])
     return Config(
         modalities=MODALITIES,
@@ -68,17 +68,16 @@ def config_of(arrays: dict[str, np.ndarray], propagation: str = "auto") -> Confi
         club_learning_rate=rate,
         club_steps=int(arrays["club_inner_steps"]),
         club_fit_pairs=str(arrays["club_fit_pairs"]),
-        propagation=propagation,
+        **how,
     )
 
 
-def replay(arrays: dict[str, np.ndarray], config: Config, parts: int = 1) -> dict[str, dict]:
+def replay(arrays: dict[str, np.ndarray], config: Config) -> dict[str, dict]:
     """What our functions compute on the recorded batches, under the recorded names.
 
     Args:
       arrays: the trajectory.
-      config: its settings.
-      parts: number of devices (1: jit, more: pmap).
+      config: its settings; on one device under jit, on more under pmap.
     """
     num_users, num_items = int(arrays["num_users"]), int(arrays["num_items"])
     features = {name: arrays[name] for name in MODALITIES}
@@ -88,7 +87,6 @@ def replay(arrays: dict[str, np.ndarray], config: Config, parts: int = 1) -> dic
     index = (arrays["item_graph_rows"], arrays["item_graph_cols"])
     item_graph = scipy.sparse.csr_matrix((arrays["item_graph_vals"], index), shape=(num_items, num_items))
     train = interactions(arrays["train"], num_users)
-    shares = divide_data(user_item, item_graph, features, train, config, parts)
 
     whole_model = SEA(num_users, num_items, widths)
     whole_data = divide_data(user_item, item_graph, features, train, config, 1)[0]
@@ -102,8 +100,9 @@ def replay(arrays: dict[str, np.ndarray], config: Config, parts: int = 1) -> dic
         jax.random.key(0), jnp.zeros((), jnp.int32),
     )  # fmt: skip
 
-    layout = parallel.Layout(parts, parallel.AXIS if parts > 1 else None, state)
-    model = SEA(num_users, num_items, widths, parts=parts, axis=layout.axis)
+    layout = parallel.layout(config, state)
+    shares = divide_data(user_item, item_graph, features, train, config, layout.parts)
+    model = SEA(num_users, num_items, widths, parts=layout.parts, axis=layout.axis)
     axes = parallel.axes_of(state)
 
     def gradient_of(state, data, batch, draws):
@@ -127,17 +126,17 @@ def replay(arrays: dict[str, np.ndarray], config: Config, parts: int = 1) -> dic
         draws = Draws({name: arrays[f"{at}club_negative_permutation/{name}"] for name in MODALITIES})
         if f"{at}user_embedding" in arrays:
             gradient, (user, item, aligned) = probe(state, data, batch, draws)
-            found[at + "user_embedding"] = parallel.whole_rows(user, num_users)
-            found[at + "item_embedding"] = parallel.whole_rows(item, num_items)
+            found[at + "user_embedding"] = parallel.whole_rows(user, num_users, layout)
+            found[at + "item_embedding"] = parallel.whole_rows(item, num_items, layout)
             for name, rows in aligned.items():
-                found[f"{at}projection/{name}"] = parallel.whole_rows(rows, num_items)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(parallel.undivide(gradient, params)):
+                found[f"{at}projection/{name}"] = parallel.whole_rows(rows, num_items, layout)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(parallel.undivide(gradient, layout, params)):
                 found[f"{at}grad/{parameter_name(path)}"] = np.asarray(leaf)
         state, losses, fitted = run_step(state, data, batch, draws)
         names = ("bpr", "solosim", "club_text", "club_image", "total")
         found["losses"].append([float(losses[name]) for name in names])
         found[at + "club_nll"] = np.asarray(fitted)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(parallel.undivide(state.params, params)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(parallel.undivide(state.params, layout, params)):
         found[f"after/{parameter_name(path)}"] = np.asarray(leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.club_params):
         found[f"after/club/{parameter_name(path)}"] = np.asarray(leaf)
@@ -195,9 +194,9 @@ def deviations(arrays: dict[str, np.ndarray], found: dict) -> dict[str, float]:
 def main(argv: list[str]) -> int:
     del argv
     arrays = load(Path(flags.FLAGS.trajectory))
-    config = config_of(arrays, flags.FLAGS.propagation)
+    config = config_of(arrays, propagation=flags.FLAGS.propagation, devices=flags.FLAGS.devices)
     with jax.default_matmul_precision("float32"):
-        worst = deviations(arrays, replay(arrays, config, int(flags.FLAGS.devices)))
+        worst = deviations(arrays, replay(arrays, config))
     passed = all(fraction <= 1 for fraction in worst.values())
     print(json.dumps({"passed": passed, "worst_fraction_of_tolerance": worst}))
     return 0 if passed else 1

@@ -63,6 +63,9 @@ class Config:
     solosim_pairs: tuple[str, ...] = setting(
         (), "pairs anchor:candidate, such as text:image; empty: each later modality against each earlier one"
     )
+    solosim_candidates: int = setting(
+        0, "candidates drawn in each step for catalogues too large for all of them (0), with logQ correction", low=0
+    )
     separation: str = setting(
         "club",
         "loss between generic and unique part of one modality",

@@ -28,9 +28,11 @@ class Draws(NamedTuple):
     """What a step draws besides the batch.
 
     permutations: by modality, (I,) int32, the CLUB negatives: row i is compared with row permutations[m][i].
+    candidates: (n,) int32 distinct items that the alignment compares with, or None for all.
     """
 
     permutations: dict[str, Int[Array, " items"]]
+    candidates: Int[Array, " n"] | None = None
 
 
 def mean(total: Array, count: Array, axis: ax.Axis) -> Array:
@@ -127,15 +129,35 @@ def alignment(
     directions = [(anchors, candidates)]
     if config.alignment == "infonce_symmetric":
         directions.append((candidates, anchors))
-    terms = [
-        losses.solosim(
-            ours,
-            ax.gather_rows(theirs, axis),
-            index,
-            weights,
-            temperature=config.temperature,
-            candidate_weights=ax.gather_rows(weights, axis),
-        )
-        for ours, theirs in directions
-    ]
+    contrast = all_candidates if draws.candidates is None else sampled_candidates
+    terms = [contrast(ours, theirs, draws, index, weights, config, axis) for ours, theirs in directions]
     return sum(mean(*term, axis) for term in terms) / len(terms)
+
+
+def all_candidates(ours, theirs, draws: Draws, index, weights, config: Config, axis: ax.Axis):
+    """Sum and count of Solosim of this device's anchors against every item."""
+    return losses.solosim(
+        ours,
+        ax.gather_rows(theirs, axis),
+        index,
+        weights,
+        temperature=config.temperature,
+        candidate_weights=ax.gather_rows(weights, axis),
+    )
+
+
+def sampled_candidates(ours, theirs, draws: Draws, index, weights, config: Config, axis: ax.Axis):
+    """Sum and count of Solosim of this device's anchors against the items drawn; only their rows move."""
+    count, num_items = draws.candidates.shape[0], next(iter(draws.permutations.values())).shape[0]
+    drawn = jnp.pad(draws.candidates, (0, -count % ax.size(axis)))
+    candidates = ax.gather_rows(ax.take_rows(theirs, drawn, axis), axis)[:count]
+    place = jnp.full(num_items, -1, jnp.int32).at[draws.candidates].set(jnp.arange(count, dtype=jnp.int32))
+    return losses.solosim_sampled(
+        ours,
+        theirs,
+        candidates,
+        place[jnp.minimum(index, num_items - 1)],
+        weights,
+        temperature=config.temperature,
+        probability=count / num_items,
+    )

@@ -8,7 +8,7 @@ from sea_jax.losses.bpr import bpr
 from sea_jax.losses.club import club_all_pairs, club_released, club_sampled, gaussian_nll, l1out, vub, weighted_moments
 from sea_jax.losses.lower_bounds import donsker_varadhan, info_nce, mine, nwj, off_diagonal, smile, tuba
 from sea_jax.losses.separation import cosine, cosine_alignment, frobenius, negative_l2, orthogonality
-from sea_jax.losses.solosim import solosim
+from sea_jax.losses.solosim import solosim, solosim_sampled
 
 __all__ = [
     "bpr",
@@ -30,6 +30,7 @@ __all__ = [
     "orthogonality",
     "smile",
     "solosim",
+    "solosim_sampled",
     "tuba",
     "vub",
     "weighted_moments",

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -74,7 +75,7 @@ def prepare(bundle: Bundle, config: Config) -> Run:
     with jax.default_matmul_precision(MATMUL[config.precision]):
         whole = make_data(bundle, config)[0]
         model = make_model(bundle, config)
-        layout = parallel.layout(config, model, whole)
+        layout = parallel.layout(config, jax.eval_shape(partial(init_state, model, config=config), whole))
         state = init_state(model, whole, config)
         splits = bundle.train, bundle.valid, bundle.test
         shares = [whole] if layout.axis is None else make_data(bundle, config, layout.parts)
@@ -130,9 +131,10 @@ def embeddings(run: Run, params) -> tuple[np.ndarray, np.ndarray]:
     """Final user (U, d) and item (I, d) embeddings, float32, of parameters as the devices hold them."""
     with jax.default_matmul_precision(MATMUL[run.config.precision]):
         user, item = run.programs.embed(params, run.data)
-    if run.layout.axis is None:
-        return np.asarray(user), np.asarray(item)
-    return parallel.whole_rows(user, run.bundle.num_users), parallel.whole_rows(item, run.bundle.num_items)
+    return (
+        parallel.whole_rows(user, run.bundle.num_users, run.layout),
+        parallel.whole_rows(item, run.bundle.num_items, run.layout),
+    )
 
 
 def measure(run: Run, params) -> dict[str, dict[str, float]]:
@@ -146,9 +148,7 @@ def diagnostics(run: Run, params) -> dict[str, float]:
     """Estimates of mutual information between the parts of all items, see `diagnose`."""
     with jax.default_matmul_precision(MATMUL[run.config.precision]):
         parts = run.programs.separate(params, run.data)
-    if run.layout.axis is not None:
-        parts = jax.tree.map(lambda rows: parallel.whole_rows(rows, run.bundle.num_items), parts)
-    return diagnose(jax.device_get(parts))
+    return diagnose(jax.tree.map(lambda rows: parallel.whole_rows(rows, run.bundle.num_items, run.layout), parts))
 
 
 def finished(run: Run) -> bool:

@@ -17,7 +17,7 @@ from sea_jax.config import Config
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, metric_sums
 from sea_jax.training import hosts
-from sea_jax.training.state import Data, init_state, make_model
+from sea_jax.training.state import Data, make_model
 from sea_jax.training.step import epoch, is_divided
 
 AXIS = "devices"
@@ -51,11 +51,10 @@ def device_count(config: Config) -> int:
     return asked
 
 
-def layout(config: Config, model, data: Data) -> Layout:
-    """The layout for these settings; `model` and `data` are the undivided ones."""
+def layout(config: Config, whole) -> Layout:
+    """The layout for these settings and an undivided state, or the shapes of one."""
     parts = device_count(config)
     several = config.parallel == "pmap" or (config.parallel == "auto" and parts > 1)
-    whole = jax.eval_shape(partial(init_state, model, config=config), data)
     mine = jax.local_device_count() if jax.process_count() > 1 else parts
     local = slice(jax.process_index() * mine, (jax.process_index() + 1) * mine)
     return Layout(parts, local, AXIS if several else None, whole)
@@ -80,9 +79,7 @@ def undivide(state, layout: Layout, whole):
     def leaf(path, x, like):
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
             return np.asarray(jax.random.key_data(x))
-        if layout.axis is None or not is_divided(path):
-            return np.asarray(x)
-        return whole_rows(x, like.shape[0])
+        return whole_rows(x, like.shape[0], layout) if is_divided(path) else np.asarray(x)
 
     return jax.tree_util.tree_map_with_path(leaf, state, whole)
 
@@ -208,7 +205,9 @@ def make_programs(bundle, config: Config, layout: Layout) -> Programs:
     )
 
 
-def whole_rows(rows, count: int) -> np.ndarray:
+def whole_rows(rows, count: int, layout: Layout) -> np.ndarray:
     """Rows of all devices in one host array, `[parts, rows, ...] -> [count, ...]`."""
+    if layout.axis is None:
+        return np.asarray(rows)
     rows = hosts.all_rows(rows)
     return rows.reshape(-1, *rows.shape[2:])[:count]

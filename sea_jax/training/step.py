@@ -112,7 +112,11 @@ def step(
 def draw(key: Array, modalities: tuple[str, ...], num_items: int, config: Config) -> Draws:
     """What a step draws besides its batch; the same on every number of devices."""
     permutations = sampling.permutations(key, len(modalities), num_items)
-    return Draws(dict(zip(modalities, permutations, strict=True)))
+    candidates = None
+    if 0 < config.solosim_candidates < num_items:
+        own_key = jax.random.fold_in(key, len(modalities))
+        candidates = sampling.permutations(own_key, 1, num_items)[0, : config.solosim_candidates]
+    return Draws(dict(zip(modalities, permutations, strict=True)), candidates)
 
 
 def epoch(

@@ -44,8 +44,9 @@ def run(demo, settings, parts):
         ({"propagation": "jraph"}, (1, 4)),
         ({"separation": "l1out", "alignment": "infonce_symmetric"}, (1, 3)),
         ({"backbone": "vbpr", "split": "representation"}, (1, 3)),
+        ({"solosim_candidates": 13}, (1, 3)),
     ],
-    ids=["default", "jraph", "l1out", "vbpr"],
+    ids=["default", "jraph", "l1out", "vbpr", "drawn_candidates"],
 )
 def test_losses_and_embeddings_equal_those_of_one_device(demo, settings, parts):
     found = run(demo, settings, parts)
