@@ -130,8 +130,22 @@ def write_text(path: Path, text: str) -> None:
     os.replace(aside, path)
 
 
+_compiled: list[float] = []
+
+
+def compile_seconds() -> float:
+    """Seconds that XLA has spent on compiling in this process, since `prepare_platform`."""
+    return sum(_compiled)
+
+
+def _on_duration(event: str, seconds: float, **_) -> None:
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compiled.append(seconds)
+
+
 def prepare_platform(config: Config) -> None:
     """Process-wide choices that the settings ask for; before the first computation."""
+    jax.monitoring.register_event_duration_secs_listener(_on_duration)
     if config.deterministic:
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
     if config.compilation_cache_dir:

@@ -123,12 +123,15 @@ def train(config: Config, bundle: bundles.Bundle, workdir: Path) -> dict:
     records = cut_metrics(workdir / "metrics.jsonl", start) if first else []
     if start and first:
         print(f"resuming after epoch {start}")
+    new = []  # this process's records, without those of the run before it was stopped
     quiet = flags.FLAGS.quiet or not first
     bar = tqdm(total=config.epochs, initial=start, unit="epoch", disable=quiet or not sys.stderr.isatty())
     with open(workdir / "metrics.jsonl" if first else os.devnull, "a") as log, bar:
 
         def report(record):
+            record["compile_seconds"] = program.compile_seconds() - sum(r.get("compile_seconds", 0.0) for r in new)
             records.append(record)
+            new.append(record)
             log.write(json.dumps(record) + "\n")
             log.flush()
             if not quiet:
@@ -186,6 +189,7 @@ def summarise(run: loop.Run, records: list[dict]) -> dict:
         "monitor": run.config.monitor,
         **metrics,
         "users": run.counts,
+        "compile_seconds": program.compile_seconds(),
         "median_seconds_per_epoch": statistics.median([record["seconds"] for record in records] or [0.0]),
         "device": f"{run.layout.parts} x {device.device_kind}",
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -197,7 +201,8 @@ def describe(summary: dict) -> str:
     """The summary as a table."""
     head = (
         f"best epoch {summary['best_epoch']} of {summary['epochs']} by valid {summary['monitor']}, "
-        f"{summary['median_seconds_per_epoch']:.2f} s per epoch on {summary['device']}"
+        f"{summary['median_seconds_per_epoch']:.2f} s per epoch on {summary['device']}, "
+        f"compiled in {summary['compile_seconds']:.1f} s"
     )
     metrics = {split: summary[split] for split in ("valid", "test")}
     return f"{head}\n{runs.metric_table(metrics, summary['users'])}"
