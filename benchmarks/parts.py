@@ -8,7 +8,7 @@ import optax
 from sea_jax import objective as objectives
 from sea_jax.models.item_map import Reader, item_map, reassociation_pays
 from sea_jax.models.layers import normalise
-from sea_jax.models.separation import PART_WIDTH
+from sea_jax.models.separation import PART_WIDTH, ProjectionHead
 from sea_jax.propagation import product, propagate
 from sea_jax.training.state import make_optimisers
 from sea_jax.training.step import fit_conditional
@@ -43,6 +43,7 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
     width = len(names) * config.embedding_dim
     nodes = jax.random.normal(jax.random.key(0), (model.num_users + model.num_items, width))
     pair = (names[1], names[0])
+    first = {name: (nodes[model.num_users :, :64], jnp.tile(nodes[model.num_users :, :64], 4)) for name in names}
 
     def conditional(x):
         from sea_jax.models.conditionals import GaussianConditional
@@ -60,6 +61,18 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
 
         return jax.grad(outputs)(params)
 
+    def heads(params, first):
+        def outputs(params, first):
+            found = []
+            for name in names:
+                head, dense = params[name]["separation"]["projection_head"], params[name]["mlp_1"]
+                read, hidden = first[name]
+                found.append(ProjectionHead(1).apply({"params": head}, read, data.item_weights, None))
+                found.append(jax.nn.leaky_relu(hidden, 0.01) @ dense["kernel"] + dense["bias"])
+            return squares(found)
+
+        return jax.grad(outputs, argnums=(0, 1))(params, first)
+
     def propagation(nodes, data):
         def outputs(nodes):
             x = propagate(data.adjacency, normalise(nodes), config.layers)
@@ -76,9 +89,11 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
         return optax.apply_updates(state.params, updates), moments
 
     weights = data.item_weights
+    # The head's first layer is read with the item map.
     only = {name: {k: v for k, v in state.params[name].items() if k != "mlp_1"} for name in names}
     return {
         "item_maps": (item_maps, (only, data.features)),
+        "heads": (heads, (state.params, first)),
         "propagation": (propagation, (nodes, data)),
         "bpr": (loss(lambda r, batch: objectives.bpr(r, batch, config, None)), (representation, batch)),
         "solosim": (
@@ -102,16 +117,22 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
     }
 
 
-def count(model, data_counts: dict, config, batch: int, parameters: int) -> dict[str, dict[str, float]]:
-    """Floating-point operations and bytes of each part by formula; a multiplication and addition are two.
+def count(
+    model, edges: int, item_edges: int, config, batch: int, parameters: int, devices: int = 1
+) -> dict[str, dict[str, float]]:
+    """Floating-point operations and bytes of each part of one device's step by formula.
 
-    Bytes are what must cross memory once if every array that a product reads or writes is read or written once.
+    A multiplication and addition are two operations. Bytes are what must cross memory once if every array that a
+    product reads or writes is read or written once.
 
     Args:
-      data_counts: `edges` of the user-item matrix, `item_edges` of the item graph.
-      batch: interactions in a step. parameters: numbers in the model.
+      edges, item_edges: of the device's rows of the user-item matrix and of the item graph.
+      batch: interactions in a step.
+      parameters: numbers in the model that the device holds.
+      devices: that share the users, the items and the batch.
     """
-    items, nodes = model.num_items, model.num_users + model.num_items
+    all_items, all_nodes = model.num_items, model.num_users + model.num_items
+    items, nodes, batch = (-(-rows // devices) for rows in (all_items, all_nodes, batch))
     modalities = len(model.widths)
     width = modalities * config.embedding_dim
     map_flops = map_bytes = 0
@@ -119,25 +140,27 @@ def count(model, data_counts: dict, config, batch: int, parameters: int) -> dict
         half, rest = (d + 1) // 2, d // 2
         shapes = [(d, 256), (half, 64), (half, PART_WIDTH), (rest, PART_WIDTH)]
         area, outputs = sum(a * b for a, b in shapes), sum(b for _, b in shapes)
-        if reassociation_pays(items, d, d, shapes):
-            map_flops += 2 * (3 * d * area + 2 * items * d * outputs)
-            map_bytes += 4 * (2 * items * d + 3 * d * d + 2 * items * outputs)
+        if reassociation_pays(all_items, d, d, shapes):
+            map_flops += 2 * (3 * d * area / devices + 2 * items * d * outputs)
+            map_bytes += 4 * (2 * items * d + 3 * d * d / devices + 2 * items * outputs)
         else:
             map_flops += 2 * (2 * items * d * d + 3 * items * area)
             map_bytes += 4 * (2 * items * d + 3 * d * d + 4 * items * d + 2 * items * outputs)
-    edges, item_edges = data_counts["edges"], data_counts["item_edges"]
     products = 2 * config.layers  # forward and backward
     rows = items * modalities
     row_products = PART_WIDTH * 2 * HIDDEN + 2 * HIDDEN * PART_WIDTH
     return {
         "item_maps": {"flops": map_flops, "bytes": map_bytes},
+        # Two layers of the head and the second of the encoder, each forward and for both gradients.
+        "heads": {"flops": 6 * rows * (64 * 64 + 64 * PART_WIDTH + 256 * 64), "bytes": 4 * 3 * rows * (256 + 5 * 64)},
         "propagation": {
             "flops": 2 * width * (products * edges + 2 * item_edges),
-            "bytes": products * (8 * edges + 8 * nodes * width) + 2 * (8 * item_edges + 8 * items * width),
+            "bytes": products * (8 * edges + 4 * (nodes + all_nodes) * width)
+            + 2 * (8 * item_edges + 4 * (items + all_items) * width),
         },
         "bpr": {"flops": 10 * batch * width, "bytes": 4 * (6 * batch * width + nodes * width)},
-        # Logits forward, again backward, and the two products of the gradient.
-        "solosim": {"flops": 8 * items * items * PART_WIDTH, "bytes": 4 * 6 * items * PART_WIDTH},
+        # The logits, and the two products of their gradient.
+        "solosim": {"flops": 6 * items * all_items * PART_WIDTH, "bytes": 4 * 3 * (items + all_items) * PART_WIDTH},
         "club": {"flops": 6 * rows * row_products, "bytes": 4 * 6 * rows * PART_WIDTH},
         "club_fit": {
             "flops": config.club_steps * rows * 2 * (2 * row_products + 2 * HIDDEN * PART_WIDTH),

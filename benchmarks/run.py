@@ -106,8 +106,8 @@ def time_jax(bundle, seconds: float) -> dict:
 
     limits = parts.machine_limits(timed)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    edges = {"edges": bundle.adjacency.nnz, "item_edges": bundle.item_graph.nnz}
-    counted = parts.count(model, edges, config, config.batch_size, parameters)
+    edges = bundle.adjacency.nnz, bundle.item_graph.nnz
+    counted = parts.count(model, *edges, config, config.batch_size, parameters)
     result["machine"] = limits
     result["parts"] = {}
     for name, (function, arguments) in parts.programs(model, data, config, state, batch, draws).items():

@@ -51,9 +51,35 @@ def test_every_part_runs_and_is_counted(tiny):
 
     batch, draws = first_batch(tiny, config, data)
     programs = parts.programs(model, data, config, state, batch, draws)
-    counted = parts.count(model, {"edges": 600, "item_edges": 400}, config, 64, 1000)
+    counted = parts.count(model, 600, 400, config, 64, 1000)
     assert programs.keys() == counted.keys()
     for name, (function, arguments) in programs.items():
         leaves = jax.tree.leaves(jax.jit(function)(*arguments))
         assert all(np.isfinite(np.asarray(leaf)).all() for leaf in leaves), name
         assert counted[name]["flops"] > 0 and counted[name]["bytes"] > 0
+
+
+def test_the_counts_are_what_the_compiler_counts(monkeypatch):
+    """On a case without repeated loop bodies (one block, one inner step); elementwise work is not in the formulas."""
+    monkeypatch.setitem(shapes.SHAPES, "small", shapes.Shape(60, 256, (400, 80, 90), {"image": 512, "audio": 128}))
+    bundle = shapes.make("small")
+    config = Config(knn_k=5, knn_weights=(0.5, 0.5), batch_size=64, club_steps=1, propagation="jraph")
+    model, data = make_model(bundle, config), make_data(bundle, config)[0]
+    state = init_state(model, data, config)
+    from benchmarks.run import first_batch
+
+    batch, draws = first_batch(bundle, config, data)
+    counted = parts.count(model, 800, 800, config, 64, 1000)
+    for name in ("item_maps", "heads", "solosim", "club_fit"):
+        function, arguments = parts.programs(model, data, config, state, batch, draws)[name]
+        compiled = jax.jit(function).lower(*arguments).compile()
+        assert counted[name]["flops"] == pytest.approx(compiled.cost_analysis()["flops"], rel=0.25), name
+
+
+def test_devices_share_the_work():
+    config = Config()
+    model = make_model(shapes.make("tiktok"), config)
+    one = parts.count(model, 120_000, 67_100, config, 2048, 4_000_000)
+    eight = parts.count(model, 15_000, 8_400, config, 2048, 500_000, devices=8)
+    for name, of in one.items():
+        assert of["flops"] / eight[name]["flops"] > 6, name
