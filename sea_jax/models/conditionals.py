@@ -30,3 +30,16 @@ class GaussianConditional(nn.Module):
         hidden = jax.nn.relu(x @ kernel + bias)
         mean, logvar = hidden[:, : self.hidden], hidden[:, self.hidden :]
         return self.mu1(mean), jnp.tanh(self.logvar1(logvar))
+
+
+class LinearGaussianConditional(nn.Module):
+    """Diagonal Gaussian q(y | x) with a linear mean and a constant log variance: exact for jointly Gaussian pairs."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n d"]) -> tuple[Float[Array, "n e"], Float[Array, "n e"]]:
+        """Mean and log variance of y at each x."""
+        mean = Dense(x.shape[1], self.width, name="mean")(x)
+        logvar = self.param("logvar", nn.initializers.zeros, (self.width,))
+        return mean, jnp.broadcast_to(logvar, mean.shape)

@@ -11,14 +11,15 @@ from sea_jax import axis as ax
 
 
 def fit(
-    objective: Callable[[Any], Array],
+    objective: Callable[..., Array],
     params: Any,
     optimiser: optax.GradientTransformation,
     state: optax.OptState,
     steps: int,
     axis: ax.Axis = None,
+    inputs: Any = None,
 ) -> tuple[Any, optax.OptState, Float[Array, " steps"]]:
-    """Minimises `objective(params)` by `steps` full-batch steps, as one scan.
+    """Minimises `objective(params)` by `steps` steps, as one scan; or `objective(params, input)`, an input a step.
 
     Args:
       objective: this device's share of a scalar loss.
@@ -26,14 +27,16 @@ def fit(
       optimiser: the update rule.
       steps: how many.
       axis: the device axis or None.
+      inputs: a pytree with one row for each step, such as keys from which the objective draws; none if None.
     Returns: parameters, optimiser state, the loss of all devices before each step (steps,).
     """
 
-    def body(carry, _):
+    def body(carry, row):
         params, state = carry
-        value, gradient = ax.psum(jax.value_and_grad(objective)(params), axis)
+        rest = () if inputs is None else (row,)
+        value, gradient = ax.psum(jax.value_and_grad(objective)(params, *rest), axis)
         updates, state = optimiser.update(gradient, state, params)
         return (optax.apply_updates(params, updates), state), value
 
-    (params, state), values = jax.lax.scan(body, (params, state), length=steps)
+    (params, state), values = jax.lax.scan(body, (params, state), inputs, length=steps)
     return params, state, values

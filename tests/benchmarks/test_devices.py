@@ -22,4 +22,4 @@ def test_formula_and_compiled_program_agree():
     assert found["1"]["received_mb_by_program"] == 0
     assert abs(found["4"]["received_mb"] / found["4"]["received_mb_by_program"] - 1) < 0.03
     assert found["4"]["gflop"] < 0.27 * found["1"]["gflop"]
-    assert found["4"]["argument_mb"] < 0.5 * found["1"]["argument_mb"]
+    assert found["4"]["argument_mb"] < 0.6 * found["1"]["argument_mb"]
