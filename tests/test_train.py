@@ -51,6 +51,9 @@ def test_train_evaluate_export_recommend(demo, tmp_path):
 
     shown = program("evaluate", f"--workdir={workdir}", f"--export={tmp_path / 'out.npz'}").stdout
     assert f"{summary['test']['recall@20']:.4f}" in shown
+    compared = program("compare", f"--first={workdir}", f"--second={workdir},{workdir}").stdout
+    assert f"first  test recall@20 {summary['test']['recall@20']:.4f}" in compared
+    assert "difference +0.0000 " in compared
     with np.load(tmp_path / "out.npz") as exported:
         assert exported["user_embedding"].dtype == np.float32
         assert exported["user_embedding"].shape[0] == 60

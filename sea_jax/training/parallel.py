@@ -1,6 +1,6 @@
 """The epoch, the embeddings and the ranking under jit on one device or pmap on several, behind one signature.
 
-pmap is implemented as jit of shard_map today. The day it goes, `several` becomes shard_map over a mesh with one
+pmap is implemented as jit of shard_map today. The day it goes, `on_devices` becomes shard_map over a mesh with one
 axis named AXIS, the leading device axis of divided leaves becomes a sharding, and nothing else changes.
 With several processes each one names its own devices' shares; pmap joins them.
 """
