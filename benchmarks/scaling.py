@@ -6,7 +6,6 @@ scaling.json and scaling.png.
 """
 
 import json
-import os
 import statistics
 import time
 from functools import partial
@@ -75,9 +74,7 @@ def plot(path: Path, results: dict[str, list[dict]]) -> None:
     panels[0].set_ylabel("times the base")
     panels[0].legend(fontsize=9)
     figure.tight_layout()
-    aside = path.with_name("tmp." + path.name)
-    figure.savefig(aside, dpi=75)
-    os.replace(aside, path)
+    program.save_figure(figure, path)
     pyplot.close(figure)
 
 

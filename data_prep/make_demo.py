@@ -98,9 +98,8 @@ def make_demo(
     bundles.save(bundle, output)
     planted = {f"item_{kind}": x.astype(np.float32) for kind, x in item.items()}
     planted |= {f"taste_{kind}": x.astype(np.float32) for kind, x in taste.items()}
-    aside = Path(output) / "planted_factors.tmp.npz"
-    np.savez(aside, **planted)
-    os.replace(aside, Path(output) / "planted_factors.npz")
+    with program.whole(Path(output) / "planted_factors.npz") as aside:
+        np.savez(aside, **planted)
 
 
 def main(argv: list[str]) -> int:

@@ -1,6 +1,5 @@
 """Evaluates a checkpoint of a run, and exports its embeddings: `python experiments/evaluate.py --workdir=DIR`."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +29,8 @@ def export(run: loop.Run, params, path: Path) -> None:
     for name, ids in (("user_ids", run.bundle.user_ids), ("item_ids", run.bundle.item_ids)):
         if ids is not None:
             arrays[name] = np.asarray(ids)
-    aside = path.with_name(path.name + ".tmp.npz")
-    np.savez(aside, **arrays)
-    os.replace(aside, path)
+    with program.whole(path) as aside, open(aside, "wb") as file:  # an open file, or NumPy would add .npz to the name
+        np.savez(file, **arrays)
 
 
 if __name__ == "__main__":

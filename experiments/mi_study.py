@@ -5,8 +5,6 @@ the same mutual information, go into a table of their own. Conditionals and crit
 each step, and every estimator is evaluated on a sample that no fit has seen.
 """
 
-import csv
-import os
 from functools import partial
 from pathlib import Path
 
@@ -189,16 +187,6 @@ def rows_of(kind: str, settings, runs: int, seed: int, steps: int = FIT_STEPS, r
     return rows
 
 
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """A table, written whole or not at all."""
-    aside = path.with_name(path.name + ".tmp")
-    with open(aside, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(aside, path)
-
-
 def table_of(rows: list[dict]) -> str:
     """Bias, variance and mean squared error of each estimator, means over dimensions, by true mutual information."""
     lines = [f"{'estimator':18s}{'conditional':>12s}{'true':>6s}{'side':>9s}{'bias':>10s}{'variance':>12s}{'mse':>12s}"]
@@ -252,9 +240,7 @@ def plot(path: Path, rows: list[dict]) -> None:
     figure.supxlabel("true mutual information (nats)", y=0.045)
     figure.supylabel("estimate (nats; cut at 16)")
     figure.tight_layout(rect=(0.01, 0.05, 1, 1))
-    aside = path.with_name("tmp." + path.name)
-    figure.savefig(aside, dpi=70)
-    os.replace(aside, path)
+    program.save_figure(figure, path)
     pyplot.close(figure)
 
 
@@ -269,8 +255,8 @@ def main(argv: list[str]) -> int:
         rows = rows_of("exact", settings, runs[0], values.seed, steps, bar.update)
         rows += rows_of("fitted", settings, runs[1], values.seed, steps, bar.update)
         cubes = rows_of("cubes", settings, runs[1], values.seed, steps, bar.update)
-    write_csv(output / "mi_study.csv", rows)
-    write_csv(output / "mi_study_cubes.csv", cubes)
+    program.write_table(output / "mi_study.csv", COLUMNS, (row.values() for row in rows))
+    program.write_table(output / "mi_study_cubes.csv", COLUMNS, (row.values() for row in cubes))
     plot(output / "mi_study.png", rows)
     print(f"correlated Gaussians, {SAMPLES} samples, means over d = {', '.join(str(d) for d in dict(settings))}")
     print(table_of(rows))

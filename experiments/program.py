@@ -1,6 +1,7 @@
 """What every program shares: flags made from Config, flagfiles looked up, errors in one sentence."""
 
 import contextlib
+import csv
 import dataclasses
 import os
 import sys
@@ -123,11 +124,32 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(text)
+@contextlib.contextmanager
+def whole(path: Path):
+    """A path to write to, which becomes `path` at the end: the file is whole or not there at all."""
+    aside = path.with_name(f"tmp.{path.name}")
+    yield aside
     os.replace(aside, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file."""
+    with whole(path) as aside:
+        aside.write_text(text)
+
+
+def write_table(path: Path, columns: Iterable[str], rows: Iterable[Iterable]) -> None:
+    """Writes a csv file."""
+    with whole(path) as aside, open(aside, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def save_figure(figure, path: Path) -> None:
+    """Writes a matplotlib figure."""
+    with whole(path) as aside:
+        figure.savefig(aside, dpi=75)
 
 
 _compiled: list[float] = []

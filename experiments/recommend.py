@@ -1,7 +1,5 @@
 """Top-k lists in the original ids: `python experiments/recommend.py --workdir=DIR --k=20 --output=FILE.csv`."""
 
-import csv
-import os
 from pathlib import Path
 
 import numpy as np
@@ -49,15 +47,13 @@ def wanted(path: str, user_ids: np.ndarray) -> np.ndarray:
 
 def write(path: Path, users, items, scores, user_ids, item_ids) -> None:
     """One line per recommendation: user, rank, item, score; places that no item could take are left out."""
-    aside = path.with_name(path.name + ".tmp")
-    with open(aside, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["user", "rank", "item", "score"])
-        for user, row, of in zip(users, np.asarray(items), np.asarray(scores), strict=True):
-            for rank, (item, score) in enumerate(zip(row, of, strict=True), start=1):
-                if item >= 0:
-                    writer.writerow([user_ids[user], rank, item_ids[item], f"{score:.6g}"])
-    os.replace(aside, path)
+    rows = (
+        (user_ids[user], rank, item_ids[item], f"{score:.6g}")
+        for user, row, of in zip(users, np.asarray(items), np.asarray(scores), strict=True)
+        for rank, (item, score) in enumerate(zip(row, of, strict=True), start=1)
+        if item >= 0
+    )
+    program.write_table(path, ("user", "rank", "item", "score"), rows)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,7 @@ grows, beside their mutual information. Subtraction leaves the generic part's er
 each planted factor of the demo data a linear probe finds in either part, after training under every --separation.
 """
 
-import csv
 import dataclasses
-import os
 import tempfile
 from pathlib import Path
 
@@ -125,14 +123,10 @@ def probe_rows(
     ]
 
 
-def write_csv(path: Path, rows: list[dict]) -> None:
-    """A table, written whole or not at all."""
-    aside = path.with_name(path.name + ".tmp")
-    with open(aside, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-    os.replace(aside, path)
+def write(path: Path, rows: list[dict]) -> None:
+    """The rows as a csv file."""
+    values = ([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()] for row in rows)
+    program.write_table(path, rows[0], values)
 
 
 def probe_table(rows: list[dict]) -> str:
@@ -190,9 +184,7 @@ def plot(path: Path, cosines: list[dict], probes: list[dict]) -> None:
     right.set_ylim(top=right.get_ylim()[1] * 1.3)
     right.legend(fontsize=9, ncols=2)
     figure.tight_layout()
-    aside = path.with_name("tmp." + path.name)
-    figure.savefig(aside, dpi=75)
-    os.replace(aside, path)
+    program.save_figure(figure, path)
     pyplot.close(figure)
 
 
@@ -208,8 +200,8 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder, tqdm(total=len(SEPARATIONS) * seeds, unit="run", disable=None) as bar:
         make_demo(f"{folder}/demo", seed=values.seed, **sizes)
         probes = probe_rows(f"{folder}/demo", seeds, epochs, values.ureg, bar.update)
-    write_csv(output / "separation_cosine.csv", cosines)
-    write_csv(output / "separation_probe.csv", probes)
+    write(output / "separation_cosine.csv", cosines)
+    write(output / "separation_probe.csv", probes)
     plot(output / "separation_study.png", cosines, probes)
     print(f"{'relation':12s}{'dimension':>10s}{'cosine':>9s}{'std':>7s}{'true MI':>9s}{'estimate':>10s}")
     for row in cosines:
