@@ -151,7 +151,7 @@ def plot(path: Path, cosines: list[dict], probes: list[dict]) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 4.8))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(13, 5.2))
     for relation in dict.fromkeys(row["relation"] for row in cosines):
         rows = [row for row in cosines if row["relation"] == relation]
         label = f"{relation} ({'0.83 nats a dimension' if relation == 'dependent' else '0 nats'})"
@@ -181,8 +181,7 @@ def plot(path: Path, cosines: list[dict], probes: list[dict]) -> None:
     right.set_xlabel("--separation")
     right.set_ylabel("R² of a linear probe on unseen items")
     right.set_title("Planted factors found in each part (demo data)")
-    right.set_ylim(top=right.get_ylim()[1] * 1.3)
-    right.legend(fontsize=9, ncols=2)
+    right.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.28), frameon=False)
     figure.tight_layout()
     program.save_figure(figure, path)
     pyplot.close(figure)
