@@ -167,6 +167,9 @@ def _on_duration(event: str, seconds: float, **_) -> None:
 
 def prepare_platform(config: Config) -> None:
     """Process-wide choices that the settings ask for; before the first computation."""
+    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        # Emulated devices: XLA's CPU backend (JAX 0.10.2) would run independent collectives at once, and crash.
+        os.environ["XLA_FLAGS"] += " --xla_cpu_enable_concurrency_optimized_scheduler=false"
     jax.monitoring.register_event_duration_secs_listener(_on_duration)
     if config.deterministic:
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"

@@ -195,6 +195,7 @@ def main(argv: list[str]) -> int:
     del argv
     arrays = load(Path(flags.FLAGS.trajectory))
     config = config_of(arrays, propagation=flags.FLAGS.propagation, devices=flags.FLAGS.devices)
+    program.prepare_platform(config)
     with jax.default_matmul_precision("float32"):
         worst = deviations(arrays, replay(arrays, config))
     passed = all(fraction <= 1 for fraction in worst.values())
