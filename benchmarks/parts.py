@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 from sea_jax import objective as objectives
+from sea_jax.models.conditionals import GaussianConditional
 from sea_jax.models.item_map import Reader, item_map, reassociation_pays
 from sea_jax.models.layers import normalise
 from sea_jax.models.separation import PART_WIDTH, ProjectionHead
@@ -46,8 +47,6 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
     first = {name: (nodes[model.num_users :, :64], jnp.tile(nodes[model.num_users :, :64], 4)) for name in names}
 
     def conditional(x):
-        from sea_jax.models.conditionals import GaussianConditional
-
         return GaussianConditional(PART_WIDTH).apply({"params": state.club_params}, x)
 
     def item_maps(params, features):

@@ -75,7 +75,6 @@ def plot(path: Path, results: dict[str, list[dict]]) -> None:
     panels[0].legend(fontsize=9)
     figure.tight_layout()
     program.save_figure(figure, path)
-    pyplot.close(figure)
 
 
 def main(argv: list[str]) -> int:

@@ -241,7 +241,6 @@ def plot(path: Path, rows: list[dict]) -> None:
     figure.supylabel("estimate (nats; cut at 16)")
     figure.tight_layout(rect=(0.01, 0.05, 1, 1))
     program.save_figure(figure, path)
-    pyplot.close(figure)
 
 
 def main(argv: list[str]) -> int:
@@ -269,5 +268,5 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_string("output", None, "folder for the tables and the figure", required=True)
     flags.DEFINE_bool("quick", False, "fewer dimensions and runs, in under a minute")
-    flags.DEFINE_integer("seed", 0, "seed of every random number")
+    flags.DEFINE_integer("seed", 0, "seed of every random number", lower_bound=0)
     program.run(main)

@@ -128,8 +128,12 @@ def _sentence(error: Exception) -> str:
 def whole(path: Path):
     """A path to write to, which becomes `path` at the end: the file is whole or not there at all."""
     aside = path.with_name(f"tmp.{path.name}")
-    yield aside
-    os.replace(aside, path)
+    try:
+        yield aside
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -147,9 +151,12 @@ def write_table(path: Path, columns: Iterable[str], rows: Iterable[Iterable]) ->
 
 
 def save_figure(figure, path: Path) -> None:
-    """Writes a matplotlib figure."""
+    """Writes a matplotlib figure and closes it."""
+    from matplotlib import pyplot  # slow to import, and few programs draw
+
     with whole(path) as aside:
         figure.savefig(aside, dpi=75)
+    pyplot.close(figure)
 
 
 _compiled: list[float] = []

@@ -59,6 +59,6 @@ def write(path: Path, users, items, scores, user_ids, item_ids) -> None:
 if __name__ == "__main__":
     runs.define_flags()
     flags.DEFINE_string("users", "", "file of original user ids, one a line; all users without it")
-    flags.DEFINE_integer("k", 20, "items per list")
+    flags.DEFINE_integer("k", 20, "items per list", lower_bound=1)
     flags.DEFINE_string("output", None, "csv file to write", required=True)
     program.run(main)

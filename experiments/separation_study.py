@@ -184,7 +184,6 @@ def plot(path: Path, cosines: list[dict], probes: list[dict]) -> None:
     right.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.28), frameon=False)
     figure.tight_layout()
     program.save_figure(figure, path)
-    pyplot.close(figure)
 
 
 def main(argv: list[str]) -> int:
@@ -216,9 +215,11 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     flags.DEFINE_string("output", None, "folder for the tables and the figure", required=True)
-    flags.DEFINE_integer("epochs", 30, "of each training run")
-    flags.DEFINE_integer("seeds", 2, "training runs under each --separation")
-    flags.DEFINE_float("ureg", 0.1, "weight of the separation; the paper's .006 moves little in so short a run")
+    flags.DEFINE_integer("epochs", 30, "of each training run", lower_bound=1)
+    flags.DEFINE_integer("seeds", 2, "training runs under each --separation", lower_bound=1)
+    flags.DEFINE_float(
+        "ureg", 0.1, "weight of the separation; the paper's .006 moves little in so short a run", lower_bound=0.0
+    )
     flags.DEFINE_bool("quick", False, "small data, one short run each")
-    flags.DEFINE_integer("seed", 0, "seed of the data")
+    flags.DEFINE_integer("seed", 0, "seed of the data", lower_bound=0)
     program.run(main)

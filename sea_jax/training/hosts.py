@@ -1,5 +1,6 @@
 """Several processes, on one host or many, as one run: joining, telling who is missing, noticing who is lost."""
 
+import contextlib
 import os
 import socket
 import struct
@@ -47,7 +48,8 @@ def join(config: Config, lost: Callable[[str], None]) -> Callable[[], None]:
 
     def leave():
         for connection in connections.values():
-            connection.sendall(GOODBYE)
+            with contextlib.suppress(OSError):  # a process that has left already
+                connection.sendall(GOODBYE)
 
     return leave
 
