@@ -88,11 +88,13 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
         return optax.apply_updates(state.params, updates), moments
 
     weights = data.item_weights
-    # The head's first layer is read with the item map.
+    # The head's first layer is read with the item map. Each program is given only what it differentiates by, or it
+    # would spend its time on writing zeros.
     only = {name: {k: v for k, v in state.params[name].items() if k != "mlp_1"} for name in names}
+    behind = {name: {k: v for k, v in state.params[name].items() if k != "item_linear"} for name in names}
     return {
         "item_maps": (item_maps, (only, data.features)),
-        "heads": (heads, (state.params, first)),
+        "heads": (heads, (behind, first)),
         "propagation": (propagation, (nodes, data)),
         "bpr": (loss(lambda r, batch: objectives.bpr(r, batch, config, None)), (representation, batch)),
         "solosim": (
@@ -140,7 +142,7 @@ def count(
         shapes = [(d, 256), (half, 64), (half, PART_WIDTH), (rest, PART_WIDTH)]
         area, outputs = sum(a * b for a, b in shapes), sum(b for _, b in shapes)
         if reassociation_pays(all_items, d, d, shapes):
-            map_flops += 2 * (3 * d * area / devices + 2 * items * d * outputs)
+            map_flops += 2 * (3 * d * d * outputs / devices + 2 * items * d * outputs)
             map_bytes += 4 * (2 * items * d + 3 * d * d / devices + 2 * items * outputs)
         else:
             map_flops += 2 * (2 * items * d * d + 3 * items * area)

@@ -142,7 +142,7 @@ def all_candidates(ours, theirs, draws: Draws, index, weights, config: Config, a
         index,
         weights,
         temperature=config.temperature,
-        candidate_weights=ax.gather_rows(weights, axis),
+        candidate_weights=None if axis is None else ax.gather_rows(weights, axis),  # one device pads nothing
     )
 
 

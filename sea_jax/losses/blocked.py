@@ -13,7 +13,7 @@ BLOCK = 256  # rows of the matrix at hand at any moment
 def logsumexp_sum(
     anchors: Float[Array, "n d"],
     candidates: Float[Array, "m d"],
-    log_weights: Float[Array, " m"],
+    log_weights: Float[Array, " m"] | None,
     weights: Float[Array, " n"],
     excluded: Int[Array, " n"] | None = None,
     own: Float[Array, " n"] | None = None,
@@ -27,7 +27,8 @@ def logsumexp_sum(
     Args:
       anchors: (n, d), any n.
       candidates: (m, d).
-      log_weights: (m,) added to each candidate's logits; -inf leaves it out. A constant: it has no gradient.
+      log_weights: (m,) added to each candidate's logits; -inf leaves it out. A constant: it has no gradient. None
+        adds nothing, which saves a pass over the matrix.
       weights: (n,) weight of each anchor. A constant.
       excluded: (n,) a candidate that each anchor leaves out (-1: none); none if None.
       own: (n,) one more logit of each anchor; none if None.
@@ -51,7 +52,8 @@ def _blocks(x, block):
 
 
 def _logits(rows, candidates, log_weights, excluded):
-    logits = rows @ candidates.T + log_weights
+    logits = rows @ candidates.T
+    logits = logits if log_weights is None else logits + log_weights
     if excluded is None:
         return logits
     return jnp.where(jnp.arange(candidates.shape[0]) == excluded[:, None], -jnp.inf, logits)
@@ -85,7 +87,8 @@ def _forward(anchors, candidates, log_weights, weights, excluded, own, block):
 def _backward(block, saved, cotangent):
     *gradients, log_weights, weights = saved
     to_anchors, to_candidates, to_own = jax.tree.map(lambda x: cotangent * x, gradients)
-    return to_anchors, to_candidates, jnp.zeros_like(log_weights), jnp.zeros_like(weights), None, to_own
+    to_weights = jax.tree.map(jnp.zeros_like, (log_weights, weights))
+    return to_anchors, to_candidates, *to_weights, None, to_own
 
 
 logsumexp_sum.defvjp(_forward, _backward)

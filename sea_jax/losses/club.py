@@ -24,7 +24,8 @@ def gaussian_nll(
     Source: Cheng et al. 2020 (arXiv 2006.12013), section 3.2.
     """
     weights = jnp.ones(y.shape[0], y.dtype) if weights is None else weights
-    return weights @ jnp.sum((y - mean) ** 2 * jnp.exp(-logvar) + logvar, axis=1) / 2, jnp.sum(weights)
+    # mean - y, not y - mean: the gradient to the mean is then no array of its own.
+    return weights @ jnp.sum((mean - y) ** 2 * jnp.exp(-logvar) + logvar, axis=1) / 2, jnp.sum(weights)
 
 
 def club_sampled(

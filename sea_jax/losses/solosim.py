@@ -34,11 +34,11 @@ def solosim(
     Source: SEA (arXiv 2406.08270); van den Oord et al. 2018 (arXiv 1807.03748), equation 4.
     """
     weights = jnp.ones(anchors.shape[0], anchors.dtype) if weights is None else weights
-    candidate_weights = jnp.ones(candidates.shape[0], anchors.dtype) if candidate_weights is None else candidate_weights
+    log_weights = None if candidate_weights is None else jnp.log(candidate_weights)
     anchors = anchors / temperature
     # Padding anchors may name a candidate past the end; any will do, they weigh nothing.
     own = jnp.sum(anchors * candidates[jnp.minimum(positives, candidates.shape[0] - 1)], axis=1)
-    log_sum = logsumexp_sum(anchors, candidates, jnp.log(candidate_weights), weights, block=block)
+    log_sum = logsumexp_sum(anchors, candidates, log_weights, weights, block=block)
     return log_sum - weights @ own, jnp.sum(weights)
 
 
@@ -76,6 +76,7 @@ def solosim_sampled(
     weights = jnp.ones(anchors.shape[0], anchors.dtype) if weights is None else weights
     anchors = anchors / temperature
     own = jnp.sum(anchors * positives, axis=1)
-    log_weights = jnp.full(candidates.shape[0], -jnp.log(probability), anchors.dtype)
-    log_sum = logsumexp_sum(anchors, candidates, log_weights, weights, place, own, block)
-    return log_sum - weights @ own, jnp.sum(weights)
+    # One correction for all candidates: it is taken from the anchor's own logit instead, and given back to the sum.
+    correction = -jnp.log(probability)
+    log_sum = logsumexp_sum(anchors, candidates, None, weights, place, own - correction, block)
+    return log_sum + weights @ (correction - own), jnp.sum(weights)

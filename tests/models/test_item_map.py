@@ -58,10 +58,10 @@ def test_gradients_of_both_forms_agree():
     ("items", "width", "pays"),
     [
         # Baby's images: 7,050 x 4,096 read by 256 + 64 + 32 + 32 columns. By hand, in units of 1e9: plain
-        # 2 * 118.3 + 3 * 9.2 = 264; reassociated 3 * 5.4 + 2 * 11.1 = 38.
+        # 2 * 118.3 + 3 * 9.2 = 264; reassociated 3 * 6.4 + 2 * 11.1 = 41.
         (7050, 4096, True),
         # A narrow map of few items: plain 2 * 40 * 16^2 + 3 * 40 * A, A = 16 * 256 + 8 * 128 = 5,120: 634,880;
-        # reassociated 3 * 16 * 5,120 + 2 * 40 * 16 * 384 = 737,280.
+        # reassociated 3 * 16^2 * 384 + 2 * 40 * 16 * 384 = 786,432.
         (40, 16, False),
     ],
 )
