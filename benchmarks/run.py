@@ -46,9 +46,9 @@ def timed(function, arguments, repeats: int = 5, seconds: float = 10.0) -> float
     return statistics.median(found)
 
 
-def settings(bundle) -> Config:
-    """The paper's settings for the shape."""
-    return Config(knn_k=shapes.KNN_K, knn_weights=(0.1, 0.9), seed=0)
+def settings(precision: str = "float32") -> Config:
+    """The paper's settings."""
+    return Config(knn_k=shapes.KNN_K, knn_weights=(0.1, 0.9), seed=0, precision=precision)
 
 
 def first_batch(bundle, config, data):
@@ -64,7 +64,7 @@ def first_batch(bundle, config, data):
 def time_jax(bundle, seconds: float) -> dict:
     """Everything about this package's own programs at one shape."""
     load = os.getloadavg()[0]
-    config = settings(bundle)
+    config = settings(flags.FLAGS.precision)
     run = loop.prepare(bundle, config)
     model, state, data = make_model(bundle, config), run.progress.state, run.data
     batch, draws = first_batch(bundle, config, data)
@@ -84,6 +84,8 @@ def time_jax(bundle, seconds: float) -> dict:
     step_s = statistics.median(times)
     result = {
         "load_average_before": load,
+        "device": jax.devices()[0].device_kind,
+        "precision": config.precision,
         "topology": "real" if bundle.manifest["real"] else "synthetic",
         "compile_s": compile_s,
         "step_ms": 1e3 * step_s,
@@ -137,7 +139,7 @@ def time_torch(bundle, seconds: float) -> dict:
 
     from benchmarks.torch_step import EagerStep
 
-    config = settings(bundle)
+    config = settings()
     run = loop.prepare(bundle, config)
     batch, draws = first_batch(bundle, config, run.data)
     state = run.progress.state
@@ -183,7 +185,8 @@ def in_own_process(worker: str, shape: str) -> dict:
     """A worker's result; a process of its own has a peak memory of its own."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         command = [sys.executable, __file__, f"--worker={worker}", f"--shapes={shape}", f"--json={file.name}"]
-        command += [f"--interactions={flags.FLAGS.interactions}", f"--seconds={flags.FLAGS.seconds}"]
+        passed = ("interactions", "seconds", "precision")
+        command += [f"--{flag}={flags.FLAGS[flag].value}" for flag in passed]
         # Waiting threads that spin would take the cores from other work, and from PyTorch's own.
         environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
         if subprocess.run(command, check=False, env=environment).returncode:
@@ -210,6 +213,8 @@ def measure(shape: str) -> dict:
     result = in_own_process("jax", shape)
     items = shapes.SHAPES[shape].items
     reason = "" if flags.FLAGS.torch else "switched off"
+    if flags.FLAGS.precision != "float32":
+        reason = "its products are float32"
     if 4 * items**2 > DENSE_LIMIT:
         reason = f"one dense items x items array takes {4 * items**2 / 2**30:.1f} GiB"
     if reason:
@@ -250,7 +255,8 @@ def main(argv: list[str]) -> int:
         raise SeaError(f"--shapes={unknown[0]} is not one of {', '.join(shapes.SHAPES)}.")
     if flags.FLAGS.worker:
         work = {"jax": time_jax, "torch": time_torch}[flags.FLAGS.worker]
-        found = work(shapes.make(names[0], flags.FLAGS.interactions), flags.FLAGS.seconds)
+        with jax.default_matmul_precision(loop.MATMUL[flags.FLAGS.precision]):
+            found = work(shapes.make(names[0], flags.FLAGS.interactions), flags.FLAGS.seconds)
         Path(flags.FLAGS.json).write_text(json.dumps(found))
         return 0
     # A shape whose measurement fails ends the run, but what is measured already is on disk.
@@ -264,6 +270,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    program.define_config_flags(["precision"])
     flags.DEFINE_list("shapes", ["tiktok", "baby"], f"which of {', '.join(shapes.SHAPES)}")
     flags.DEFINE_string("json", "", "file the results are written to")
     flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or NAME/NAME.inter")

@@ -30,12 +30,13 @@ def measure(sizes: dict[str, int], repeats: int) -> dict[str, float]:
     pairs = (sizes["interactions"], 100, 100)
     shapes.SHAPES["growing"] = shapes.Shape(sizes["users"], sizes["items"], pairs, {"image": 512, "text": 128})
     bundle = shapes.make("growing")
-    config = settings(bundle)
+    config = settings()
     run = loop.prepare(bundle, config)
     model, state, data = make_model(bundle, config), run.progress.state, run.data
     batch, draws = first_batch(bundle, config, data)
     compiled = jax.jit(partial(step, model=model, config=config), donate_argnums=0)
-    compiled = compiled.lower(state, data, batch, draws).compile()
+    with jax.default_matmul_precision(loop.MATMUL[config.precision]):
+        compiled = compiled.lower(state, data, batch, draws).compile()
     memory, times = compiled.memory_analysis(), []
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     for _ in range(repeats + 1):

@@ -52,10 +52,9 @@ def main(argv: list[str]) -> int:
     values = flags.FLAGS
     bundle = shapes.make(values.shape, values.interactions)
     config = dataclasses.replace(
-        settings(bundle),
+        settings(values.precision),
         epochs=values.epochs,
         patience=0,
-        precision=values.precision,
         checkpoint_every=values.checkpoint_every,
         compilation_cache_dir=values.compilation_cache_dir,
     )
