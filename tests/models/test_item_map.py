@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sea_jax.models.item_map import Reader, item_map, reassociation_pays
+from sea_jax.models.item_map import Reader, item_map, matmul, reassociation_pays
 
 ITEMS, WIDTH = 11, 9
 COLUMNS = (slice(None), slice(0, 5), slice(5, 9))
@@ -40,18 +40,35 @@ def test_equals_the_formula(reassociate):
         np.testing.assert_allclose(x, z[:, columns] @ reader_kernel + reader_bias, rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_of_both_forms_agree():
+@pytest.mark.parametrize("reassociate", [True, False])
+def test_gradients_are_those_of_the_formula(reassociate):
     features, parameters = make()
 
-    def loss(parameters, reassociate):
+    def loss(parameters):
         kernel, bias, pairs = parameters
         found = item_map(features, kernel, bias, as_readers(pairs), reassociate=reassociate)
         return sum(jnp.sum(jnp.sin(x)) for x in found)
 
-    plain = jax.grad(loss)(parameters, False)
-    other = jax.grad(loss)(parameters, True)
-    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(other), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+    def formula(parameters):
+        kernel, bias, pairs = parameters
+        z = features @ kernel + bias
+        found = [z[:, columns] @ k + b for (k, b), columns in zip(pairs, COLUMNS, strict=True)]
+        return sum(jnp.sum(jnp.sin(x)) for x in found)
+
+    expected, found = jax.grad(formula)(parameters), jax.grad(loss)(parameters)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(b, a, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.02)])
+def test_the_product_and_both_its_gradients(dtype, tolerance):
+    rng = np.random.default_rng(1)
+    x, kernel, y = (rng.standard_normal(shape).astype(np.float32) for shape in ((7, 5), (5, 3), (7, 3)))
+    value, back = jax.vjp(matmul, jnp.asarray(x, dtype), kernel)
+    to_x, to_kernel = back(jnp.asarray(y))
+    assert (value.dtype, to_x.dtype, to_kernel.dtype) == (jnp.float32, dtype, jnp.float32)
+    for found, expected in ((value, x @ kernel), (to_x, y @ kernel.T), (to_kernel, x.T @ y)):
+        np.testing.assert_allclose(found.astype(np.float32), expected, rtol=tolerance, atol=4 * tolerance)
 
 
 @pytest.mark.parametrize(
