@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from sea_jax.evaluation import means, metric_sums, ranking_data, recommend, user_counts
+from sea_jax.evaluation import above, means, metric_sums, ranking_data, recommend, user_counts
 
 TOPK = (1, 3, 5, 40)
 ranked = jax.jit(metric_sums, static_argnums=3)
@@ -104,6 +104,34 @@ def test_an_item_of_training_never_counts_as_a_hit():
     found = evaluate(np.ones((1, 1), np.float32), np.array([[2.0], [1.0]], np.float32), splits, (2,))
     assert found["valid"]["recall@2"] == 0.5
     assert found["valid"]["mrr@2"] == 1.0
+
+
+def test_a_pair_listed_twice_counts_once():
+    train = np.array([[0, 0]], np.int32)
+    held_out = np.array([[0, 2], [0, 1], [0, 2]], np.int32)
+    item = np.array([[9.0], [1.0], [3.0], [2.0]], np.float32)  # ranked 2, 3, 1
+    found = evaluate(np.ones((1, 1), np.float32), item, (train, held_out, held_out), (2,))
+    assert found["valid"]["recall@2"] == 0.5
+    assert found["valid"]["map@2"] == 0.5
+
+
+@pytest.mark.parametrize("compiled_for_cpu", [True, False])
+def test_counting_equals_sorting(rng, monkeypatch, compiled_for_cpu):
+    if not compiled_for_cpu:  # what GPUs and TPUs run
+
+        def default(*operands, default, **_):
+            return default(*operands)
+
+        monkeypatch.setattr(jax.lax, "platform_dependent", default)
+    scores = rng.integers(-3, 3, size=(9, 31)).astype(np.float32)  # many are equal
+    scores[rng.random(scores.shape) < 0.2] = -np.inf
+    rows, items = np.divmod(rng.permutation(scores.size)[:100], 31)
+    padding = np.full(5, 9)
+    found = above(jax.numpy.asarray(scores), np.append(rows, padding), np.append(items, padding))
+    # A stable sort leaves items of equal score in the order of their numbers.
+    place = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
+    np.testing.assert_array_equal(found[: len(rows)], place[rows, items])
+    assert found.shape == (105,)
 
 
 def test_recommend_equals_the_naive_lists(rng):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-BLOCK = 256  # rows of the matrix at hand at any moment
+BLOCK = 512  # rows of the matrix at hand at any moment
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(6,))

@@ -8,24 +8,27 @@ from sea_jax.losses.blocked import BLOCK, logsumexp_sum
 
 
 def gaussian_nll(
-    mean: Float[Array, "n d"],
-    logvar: Float[Array, "n d"],
-    y: Float[Array, "n d"],
+    mean: Float[Array, "a b"],
+    logvar: Float[Array, "a b"],
+    y: Float[Array, "a b"],
     weights: Float[Array, " n"] | None = None,
+    *,
+    samples: int = 0,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Negative log-likelihood of y without its constant: 1/2 sum_d [(y - mean)^2 / exp(logvar) + logvar].
 
     Args:
-      mean, logvar: (n, d) of q(y | x) at each row's x.
+      mean, logvar: (n, d) of q(y | x) at each sample's x.
       y: (n, d).
-      weights: (n,) weight of each row; all 1 if None.
-    Returns: weighted sum over rows, sum of weights.
+      weights: (n,) weight of each sample; all 1 if None.
+      samples: the axis of the samples; with 1 they are columns, (d, n).
+    Returns: weighted sum over samples, sum of weights.
 
     Source: Cheng et al. 2020 (arXiv 2006.12013), section 3.2.
     """
-    weights = jnp.ones(y.shape[0], y.dtype) if weights is None else weights
+    weights = jnp.ones(y.shape[samples], y.dtype) if weights is None else weights
     # mean - y, not y - mean: the gradient to the mean is then no array of its own.
-    return weights @ jnp.sum((mean - y) ** 2 * jnp.exp(-logvar) + logvar, axis=1) / 2, jnp.sum(weights)
+    return weights @ jnp.sum((mean - y) ** 2 * jnp.exp(-logvar) + logvar, axis=1 - samples) / 2, jnp.sum(weights)
 
 
 def club_sampled(

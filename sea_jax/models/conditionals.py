@@ -1,5 +1,7 @@
 """Conditional distributions q(y | x) for the variational bounds."""
 
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -30,6 +32,53 @@ class GaussianConditional(nn.Module):
         hidden = jax.nn.relu(x @ kernel + bias)
         mean, logvar = hidden[:, : self.hidden], hidden[:, self.hidden :]
         return self.mu1(mean), jnp.tanh(self.logvar1(logvar))
+
+
+class Merged(NamedTuple):
+    """A GaussianConditional's parameters with both networks as one, mean's first: few programs a step for a long fit.
+
+    first: kernels of the first layers, the biases as last row. second, bias: of the second layers.
+    """
+
+    first: Float[Array, "d+1 two_h"]
+    second: Float[Array, "2 h d"]
+    bias: Float[Array, "2 d"]
+
+
+def merge(params: dict) -> Merged:
+    """Merged from the tree of a GaussianConditional."""
+    first = [jnp.concatenate([params[name]["kernel"], params[name]["bias"][None]]) for name in ("mu0", "logvar0")]
+    second, bias = (jnp.stack([params[name][kind] for name in ("mu1", "logvar1")]) for kind in ("kernel", "bias"))
+    return Merged(jnp.concatenate(first, axis=1), second, bias)
+
+
+def unmerge(merged: Merged) -> dict:
+    """The inverse of `merge`."""
+    params = {}
+    for half, name in enumerate(("mu", "logvar")):
+        first = jnp.split(merged.first, 2, axis=1)[half]
+        params[f"{name}0"] = {"kernel": first[:-1], "bias": first[-1]}
+        params[f"{name}1"] = {"kernel": merged.second[half], "bias": merged.bias[half]}
+    return params
+
+
+def gaussian_columns(
+    merged: Merged, x: Float[Array, "e n"], batched: bool = True
+) -> tuple[Float[Array, "d n"], Float[Array, "d n"]]:
+    """Mean and log variance as GaussianConditional computes them, samples as columns.
+
+    Args:
+      merged: parameters.
+      x: one sample a column, a last row of ones for the bias.
+      batched: both second layers as one product. Beside collectives that makes emulated CPU devices (JAX 0.10.2)
+        wait for each other for ever.
+    """
+    hidden = jax.nn.relu(merged.first.T @ x).reshape(2, -1, x.shape[1])
+    if batched:
+        mean, logvar = merged.second.swapaxes(1, 2) @ hidden + merged.bias[..., None]
+    else:
+        mean, logvar = (merged.second[n].T @ hidden[n] + merged.bias[n][:, None] for n in range(2))
+    return mean, jnp.tanh(logvar)
 
 
 class LinearGaussianConditional(nn.Module):

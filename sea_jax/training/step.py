@@ -9,7 +9,7 @@ from sea_jax import axis as ax
 from sea_jax import losses, sampling
 from sea_jax.config import Config, modality_pairs
 from sea_jax.models.backbones import DIVIDED, Backbone
-from sea_jax.models.conditionals import GaussianConditional
+from sea_jax.models.conditionals import GaussianConditional, gaussian_columns, merge, unmerge
 from sea_jax.models.separation import PART_WIDTH, Separated
 from sea_jax.objective import Batch, Draws, objective
 from sea_jax.training.fit import fit
@@ -52,13 +52,23 @@ def fit_conditional(state: TrainState, parts, weights, config: Config, axis: ax.
     x, y = (jnp.concatenate(side) for side in zip(*pairs, strict=True))
     weights = jnp.tile(weights, len(pairs))
     count = ax.psum(weights.sum(), axis) / len(pairs)
+    # Ones as one more column for the bias; as many samples as a GPU's products of tiles want, the last weighing nothing.
+    padding = (0, -len(x) % 256)
+    x = jnp.pad(x, (padding, (0, 1)), constant_values=1).T
+    y, weights = jnp.pad(y, (padding, (0, 0))).T, jnp.pad(weights, padding)
 
-    def share(params):
-        mean_, logvar = GaussianConditional(PART_WIDTH).apply({"params": params}, x)
-        return losses.gaussian_nll(mean_, logvar, y, weights)[0] / count
+    def share(merged):
+        mean, logvar = gaussian_columns(merged, x, batched=axis is None)
+        return losses.gaussian_nll(mean, logvar, y, weights, samples=1)[0] / count
+
+    def each(change, optimiser_state):
+        adam = optimiser_state[0]
+        return (adam._replace(mu=change(adam.mu), nu=change(adam.nu)), *optimiser_state[1:])
 
     optimiser = make_optimisers(config)[1]
-    return fit(share, state.club_params, optimiser, state.club_optimiser, config.club_steps, axis=axis)
+    start = merge(state.club_params), each(merge, state.club_optimiser)
+    merged, merged_state, fitted = fit(share, start[0], optimiser, start[1], config.club_steps, axis=axis)
+    return unmerge(merged), each(unmerge, merged_state), fitted
 
 
 def loss_and_gradient(state: TrainState, data: Data, batch: Batch, draws: Draws, model, config, axis=None):
