@@ -1,5 +1,6 @@
 """Small data that several tests share."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,6 +18,13 @@ def demo(tmp_path_factory):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(params=["on CPU", "elsewhere"])
+def either_platform(request, monkeypatch):
+    """A test with each of the programs between which the platform chooses."""
+    if request.param == "elsewhere":
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *operands, default, **_: default(*operands))
 
 
 @pytest.fixture

@@ -115,14 +115,8 @@ def test_a_pair_listed_twice_counts_once():
     assert found["valid"]["map@2"] == 0.5
 
 
-@pytest.mark.parametrize("compiled_for_cpu", [True, False])
-def test_counting_equals_sorting(rng, monkeypatch, compiled_for_cpu):
-    if not compiled_for_cpu:  # what GPUs and TPUs run
-
-        def default(*operands, default, **_):
-            return default(*operands)
-
-        monkeypatch.setattr(jax.lax, "platform_dependent", default)
+@pytest.mark.usefixtures("either_platform")
+def test_counting_equals_sorting(rng):
     scores = rng.integers(-3, 3, size=(9, 31)).astype(np.float32)  # many are equal
     scores[rng.random(scores.shape) < 0.2] = -np.inf
     rows, items = np.divmod(rng.permutation(scores.size)[:100], 31)

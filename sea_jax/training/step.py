@@ -58,7 +58,7 @@ def fit_conditional(state: TrainState, parts, weights, config: Config, axis: ax.
     y, weights = jnp.pad(y, (padding, (0, 0))).T, jnp.pad(weights, padding)
 
     def share(merged):
-        mean, logvar = gaussian_columns(merged, x, batched=axis is None)
+        mean, logvar = gaussian_columns(merged, x)
         return losses.gaussian_nll(mean, logvar, y, weights, samples=1)[0] / count
 
     def each(change, optimiser_state):

@@ -25,11 +25,11 @@ def test_merging_can_be_undone(rng):
     jax.tree.map(np.testing.assert_array_equal, unmerge(merge(params)), params)
 
 
-@pytest.mark.parametrize("batched", [True, False])
-def test_columns_equal_the_formula(rng, batched):
+@pytest.mark.usefixtures("either_platform")
+def test_columns_equal_the_formula(rng):
     params, x = parameters(rng), rng.normal(size=(ROWS, PART_WIDTH)).astype(np.float32)
     columns = np.append(x, np.ones((ROWS, 1), np.float32), axis=1).T
-    mean, logvar = gaussian_columns(merge(params), columns, batched)
+    mean, logvar = gaussian_columns(merge(params), columns)
 
     def network(name):
         first, second = (jax.tree.map(np.float64, params[f"{name}{layer}"]) for layer in (0, 1))
