@@ -46,9 +46,9 @@ def timed(function, arguments, repeats: int = 5, seconds: float = 10.0) -> float
     return statistics.median(found)
 
 
-def settings(precision: str = "float32") -> Config:
-    """The paper's settings."""
-    return Config(knn_k=shapes.KNN_K, knn_weights=(0.1, 0.9), seed=0, precision=precision)
+def settings(precision: str = "float32", **others) -> Config:
+    """The paper's settings but for those given."""
+    return Config(knn_k=shapes.KNN_K, knn_weights=(0.1, 0.9), seed=0, precision=precision, **others)
 
 
 def first_batch(bundle, config, data):

@@ -5,7 +5,6 @@ and prints the seconds of the whole and of its parts. This is the measurement be
 epochs, which took the authors 35 minutes, in 20 seconds.
 """
 
-import dataclasses
 import json
 import statistics
 import tempfile
@@ -51,8 +50,8 @@ def main(argv: list[str]) -> int:
     del argv
     values = flags.FLAGS
     bundle = shapes.make(values.shape, values.interactions)
-    config = dataclasses.replace(
-        settings(values.precision),
+    config = settings(
+        values.precision,
         epochs=values.epochs,
         patience=0,
         checkpoint_every=values.checkpoint_every,

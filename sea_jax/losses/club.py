@@ -27,8 +27,10 @@ def gaussian_nll(
     Source: Cheng et al. 2020 (arXiv 2006.12013), section 3.2.
     """
     weights = jnp.ones(y.shape[samples], y.dtype) if weights is None else weights
-    # mean - y, not y - mean: the gradient to the mean is then no array of its own.
-    return weights @ jnp.sum((mean - y) ** 2 * jnp.exp(-logvar) + logvar, axis=1 - samples) / 2, jnp.sum(weights)
+    # mean - y, not y - mean: the gradient to the mean is then no array of its own. The sum over samples is a product,
+    # as on CPU a sum of columns takes longer than all the rest.
+    terms = (mean - y) ** 2 * jnp.exp(-logvar) + logvar
+    return jnp.sum(jnp.tensordot(weights, terms, (0, samples))) / 2, jnp.sum(weights)
 
 
 def club_sampled(
