@@ -93,7 +93,7 @@ def time_jax(bundle, seconds: float) -> dict:
         "estimated": [],
     }
 
-    steps = -(-len(bundle.train) // config.batch_size)
+    steps = result["steps"] = -(-len(bundle.train) // config.batch_size)
     if steps * step_s < 3 * seconds:
         began = time.perf_counter()
         run, first = loop.advance(run)
@@ -204,8 +204,12 @@ def compare(result: dict, beside: dict) -> dict:
         raise SeaError(
             f"PyTorch and JAX differ in their losses by {max(apart.values()):.1e}; their times do not compare."
         )
-    ratio = beside["torch_step_ms"] / result["step_ms"]
-    return result | beside | {"ratio_to_torch": ratio, "largest_loss_difference": max(apart.values())}
+    torch_ms = beside["torch_step_ms"]
+    ratios = {
+        "ratio_to_torch": torch_ms / result["step_ms"],
+        "epoch_ratio_to_torch": result["steps"] * torch_ms / 1e3 / result["epoch_s"],  # an eager epoch is its steps
+    }
+    return result | beside | ratios | {"largest_loss_difference": max(apart.values())}
 
 
 def measure(shape: str) -> dict:
@@ -219,7 +223,8 @@ def measure(shape: str) -> dict:
         reason = f"one dense items x items array takes {4 * items**2 / 2**30:.1f} GiB"
     if reason:
         result.pop("losses")
-        return result | {"torch_step_ms": None, "ratio_to_torch": None, "torch_left_out": reason}
+        unknown = dict.fromkeys(("torch_step_ms", "ratio_to_torch", "epoch_ratio_to_torch"))
+        return result | unknown | {"torch_left_out": reason}
     return compare(result, in_own_process("torch", shape))
 
 
@@ -227,13 +232,14 @@ def table(results: dict) -> str:
     """The results for a person."""
     lines = [
         f"{'shape':10s}{'step ms':>10s}{'epoch s':>10s}{'eval s':>9s}{'peak MB':>9s}{'torch ms':>10s}{'ratio':>7s}"
+        f"{'by epoch':>10s}"
     ]
     for name, found in results.items():
-        torch_ms, ratio = found["torch_step_ms"], found["ratio_to_torch"]
+        torch_ms, ratio, by_epoch = (found[key] for key in ("torch_step_ms", "ratio_to_torch", "epoch_ratio_to_torch"))
         lines.append(
             f"{name:10s}{found['step_ms']:10.0f}{found['epoch_s']:10.1f}{found['eval_s']:9.2f}"
             f"{found['peak_memory_mb']:9.0f}"
-            + (f"{torch_ms:10.0f}{ratio:7.1f}" if torch_ms else f"{'-':>10s}{'-':>7s}")
+            + (f"{torch_ms:10.0f}{ratio:7.1f}{by_epoch:10.1f}" if torch_ms else f"{'-':>10s}{'-':>7s}{'-':>10s}")
         )
     for name, found in results.items():
         lines.append(f"\n{name}: parts of a step (ms, GFLOP, MB, share of the machine's limit)")
