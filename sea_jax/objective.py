@@ -143,6 +143,7 @@ def all_candidates(ours, theirs, draws: Draws, index, weights, config: Config, a
         weights,
         temperature=config.temperature,
         candidate_weights=None if axis is None else ax.gather_rows(weights, axis),  # one device pads nothing
+        unit_rows=True,
     )
 
 
@@ -160,4 +161,5 @@ def sampled_candidates(ours, theirs, draws: Draws, index, weights, config: Confi
         weights,
         temperature=config.temperature,
         probability=count / num_items,
+        unit_rows=True,
     )

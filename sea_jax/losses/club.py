@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sea_jax.losses.blocked import BLOCK, logsumexp_sum
+from sea_jax.losses.blocked import logsumexp_sum
 
 
 def gaussian_nll(
@@ -114,7 +114,7 @@ def l1out(
     weights: Float[Array, " n"] | None = None,
     *,
     others: tuple[Array, Array, Array, Array] | None = None,
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Leave-one-out bound, log q(y_i | x_i) - log 1/(N-1) sum_{j != i} q(y_i | x_j); no N x N array is kept.
 
@@ -125,7 +125,7 @@ def l1out(
       y: (n, d) the partner of x in each row.
       weights: (n,) weight of each row; all 1 if None.
       others: mean, logvar, weights of all rows and the place of these rows among them, where these are a part.
-      block: rows at a time.
+      block: rows at a time, see `logsumexp_sum`.
     Returns: weighted sum over rows, sum of weights.
     Raises: ValueError with fewer than two rows.
 
@@ -141,7 +141,7 @@ def l1out(
     shift = -jnp.sum(all_mean**2 * precision + all_logvar, axis=1, keepdims=True) / 2
     candidates = jnp.concatenate([-precision / 2, all_mean * precision, shift], axis=1)
     anchors = jnp.concatenate([y**2, y, jnp.ones_like(y[:, :1])], axis=1)
-    log_sum = logsumexp_sum(anchors, candidates, jnp.log(all_weights), weights, index, block=block)
+    log_sum = logsumexp_sum(anchors, candidates, all_weights, weights, index, block=block)
     own = -jnp.sum((y - mean) ** 2 * jnp.exp(-logvar) + logvar, axis=1) / 2
     return weights @ (own + jnp.log(jnp.sum(all_weights) - 1)) - log_sum, jnp.sum(weights)
 

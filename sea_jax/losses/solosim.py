@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sea_jax.losses.blocked import BLOCK, logsumexp_sum
+from sea_jax.losses.blocked import logsumexp_sum
 
 
 def solosim(
@@ -14,7 +14,8 @@ def solosim(
     *,
     temperature: float,
     candidate_weights: Float[Array, " m"] | None = None,
-    block: int = BLOCK,
+    unit_rows: bool = False,
+    block: int | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """- log( exp(<a_i, c_pos(i)> / t) / sum_j w_j exp(<a_i, c_j> / t) ), summed over anchors.
 
@@ -28,17 +29,19 @@ def solosim(
       temperature: t.
       candidate_weights: (m,) w: 0 leaves a candidate out, 1 / (its probability of having been drawn) makes the
         sum over drawn candidates unbiased; all 1 if None.
+      unit_rows: all rows have length 1 or less: their logits are bounded, which spares a pass over them.
       block: anchors at a time, see `logsumexp_sum`.
     Returns: weighted sum over anchors, sum of weights.
 
     Source: SEA (arXiv 2406.08270); van den Oord et al. 2018 (arXiv 1807.03748), equation 4.
     """
     weights = jnp.ones(anchors.shape[0], anchors.dtype) if weights is None else weights
-    log_weights = None if candidate_weights is None else jnp.log(candidate_weights)
     anchors = anchors / temperature
     # Padding anchors may name a candidate past the end; any will do, they weigh nothing.
     own = jnp.sum(anchors * candidates[jnp.minimum(positives, candidates.shape[0] - 1)], axis=1)
-    log_sum = logsumexp_sum(anchors, candidates, log_weights, weights, block=block)
+    log_sum = logsumexp_sum(
+        anchors, candidates, candidate_weights, weights, bound=_bound(temperature, unit_rows), block=block
+    )
     return log_sum - weights @ own, jnp.sum(weights)
 
 
@@ -51,7 +54,8 @@ def solosim_sampled(
     *,
     temperature: float,
     probability: float,
-    block: int = BLOCK,
+    unit_rows: bool = False,
+    block: int | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Solosim with a sample of the candidates in place of all, summed over anchors.
 
@@ -68,7 +72,7 @@ def solosim_sampled(
       weights: (n,) weight of each anchor; all 1 if None.
       temperature: t.
       probability: of a candidate to have been drawn.
-      block: anchors at a time.
+      unit_rows, block: as for `solosim`.
     Returns: weighted sum over anchors, sum of weights.
 
     Source: Yi et al. 2019 (RecSys, sampling-bias-corrected neural modeling) for the correction.
@@ -78,5 +82,12 @@ def solosim_sampled(
     own = jnp.sum(anchors * positives, axis=1)
     # One correction for all candidates: it is taken from the anchor's own logit instead, and given back to the sum.
     correction = -jnp.log(probability)
-    log_sum = logsumexp_sum(anchors, candidates, None, weights, place, own - correction, block)
+    log_sum = logsumexp_sum(
+        anchors, candidates, None, weights, place, own - correction, bound=_bound(temperature, unit_rows), block=block
+    )
     return log_sum + weights @ (correction - own), jnp.sum(weights)
+
+
+def _bound(temperature: float, unit_rows: bool) -> float | None:
+    """What no logit of unit rows exceeds, 1 / t, unless some may lie so far below (2 / t) that exp would lose them."""
+    return 1 / temperature if unit_rows and 2 / temperature < 60 else None
