@@ -7,6 +7,7 @@ less time than it takes to start them. Products are not tuned and sorts not the 
 The compiler for the target has to be installed: `pip install "jax[cuda12]"` for h200, `pip install libtpu` for v5e.
 """
 
+import dataclasses
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from jax.experimental import topologies
 from benchmarks import shapes
 from benchmarks.run import settings
 from experiments import program
-from sea_jax.training import loop
+from sea_jax.training import loop, parallel
 
 # What XLA's compiler asks of a GPU; the vendor's figures.
 H200 = """
@@ -108,13 +109,16 @@ def compile_for(target: str, function, arguments):
 
 def measure(bundle, target: str, precision: str) -> dict:
     """Loops, memory and seconds of compiling of an epoch's and a ranking's program."""
-    config = settings(precision, propagation="jraph")
+    config = settings(precision, propagation="jraph", club_fit="plain")
     with jax.default_device(jax.devices("cpu")[0]):
         run = loop.prepare(bundle, config)
+    if target == "h200":
+        config = dataclasses.replace(config, club_fit="kernel")
+    programs = parallel.make_programs(bundle, config, run.layout)
     state, found = run.progress.state, {}
     for name, function, arguments in (
-        ("epoch", run.programs.train_epoch, (state, run.data)),
-        ("ranking", run.programs.rank, (state.params, run.data, run.ranking)),
+        ("epoch", programs.train_epoch, (state, run.data)),
+        ("ranking", programs.rank, (state.params, run.data, run.ranking)),
     ):
         with jax.default_matmul_precision(loop.MATMUL[precision]):
             compiled, seconds = compile_for(target, function, arguments)

@@ -66,7 +66,7 @@ def first_batch(bundle, config, data):
 def time_jax(bundle, seconds: float) -> dict:
     """Everything about this package's own programs at one shape."""
     load = os.getloadavg()[0]
-    config = settings(flags.FLAGS.precision)
+    config = loop.resolved(settings(flags.FLAGS.precision))
     run = loop.prepare(bundle, config)
     model, state, data = make_model(bundle, config), run.progress.state, run.data
     batch, draws = first_batch(bundle, config, data)

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from absl import flags
@@ -20,11 +19,12 @@ from sea_jax.errors import SeaError
 from sea_jax.models.backbones import SEA
 from sea_jax.objective import Batch, Draws
 from sea_jax.sampling import interactions
-from sea_jax.training import parallel
-from sea_jax.training.state import TrainState, divide_data, make_optimisers
+from sea_jax.training import loop, parallel
+from sea_jax.training.state import divide_data, start
 from sea_jax.training.step import loss_and_gradient, step
 
 MODALITIES = ("image", "text")
+HOW = ("propagation", "club_fit", "devices")  # settings of how it is computed, which a replay may choose
 NO_SIGNAL = ("projection_head/dense0/bias", "projection_head/dense1/bias")  # BatchNorm removes them: pure rounding
 
 
@@ -94,11 +94,7 @@ def replay(arrays: dict[str, np.ndarray], config: Config) -> dict[str, dict]:
     params = parameters(arrays, "init/", like)
     club_like = {name: {"kernel": 0, "bias": 0} for name in ("mu0", "mu1", "logvar0", "logvar1")}
     club_params = parameters(arrays, "init/club/", club_like)
-    optimiser, club_optimiser = make_optimisers(config)
-    state = TrainState(
-        params, optimiser.init(params), club_params, club_optimiser.init(club_params),
-        jax.random.key(0), jnp.zeros((), jnp.int32),
-    )  # fmt: skip
+    state = start(params, club_params, jax.random.key(0), config)
 
     layout = parallel.layout(config, state)
     shares = divide_data(user_item, item_graph, features, train, config, layout.parts)
@@ -194,8 +190,9 @@ def deviations(arrays: dict[str, np.ndarray], found: dict) -> dict[str, float]:
 def main(argv: list[str]) -> int:
     del argv
     arrays = load(Path(flags.FLAGS.trajectory))
-    config = config_of(arrays, propagation=flags.FLAGS.propagation, devices=flags.FLAGS.devices)
+    config = config_of(arrays, **{name: flags.FLAGS[name].value for name in HOW})
     program.prepare_platform(config)
+    config = loop.resolved(config)
     with jax.default_matmul_precision("float32"):
         worst = deviations(arrays, replay(arrays, config))
     passed = all(fraction <= 1 for fraction in worst.values())
@@ -205,5 +202,5 @@ def main(argv: list[str]) -> int:
 
 if __name__ == "__main__":
     flags.DEFINE_string("trajectory", None, "the recorded trajectory, an npz file", required=True)
-    program.define_config_flags(("propagation", "devices"))
+    program.define_config_flags(HOW)
     program.run(main)

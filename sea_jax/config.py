@@ -97,6 +97,10 @@ class Config:
         "auto", "sparse product: csr (fast on CPU), jraph (portable) or the platform's best",
         choices=("auto", "csr", "jraph"), numbers=False,
     )  # fmt: skip
+    club_fit: str = setting(
+        "auto", "CLUB's inner fit: plain, as one GPU kernel a round, or the kernel where it works",
+        choices=("auto", "plain", "kernel"), numbers=False,
+    )  # fmt: skip
     devices: str = setting("1", "number of devices, or all", numbers=False)
     parallel: str = setting(
         "auto", "single: plain jit; pmap: over the devices", choices=("auto", "single", "pmap"), numbers=False

@@ -11,10 +11,12 @@ from sea_jax.training.state import init_state, make_data, make_model
 from sea_jax.training.step import step
 
 
-@pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_step_lowers(demo, platform):
+@pytest.mark.parametrize(("platform", "club_fit"), [("cuda", "plain"), ("cuda", "kernel"), ("tpu", "plain")])
+def test_step_lowers(demo, platform, club_fit):
+    if club_fit == "kernel" and jax.__version_info__ >= (0, 11) and jax.default_backend() != "gpu":
+        pytest.skip("from JAX 0.11 on Pallas lowers for a GPU only beside one")
     bundle = bundles.load(demo)
-    config = Config(batch_size=32, propagation="jraph")
+    config = Config(batch_size=32, propagation="jraph", club_fit=club_fit)
     model, data = make_model(bundle, config), make_data(bundle, config)[0]
     state = init_state(model, data, config)
     # Typed keys cannot be exported; the step does not read the key.
@@ -32,3 +34,4 @@ def test_step_lowers(demo, platform):
     text = lowered.as_text()
     assert "func.func public @main" in text
     assert "while" in text  # the inner fit is a loop of the program, not of the host
+    assert ("gaussian_nll" in text) == (club_fit == "kernel")

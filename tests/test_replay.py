@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from experiments import replay
+from sea_jax.training import step
 
 DATA = Path(__file__).parent / "data"
 KINDS = {"bpr", "solosim", "club", "total", "embedding", "projection", "gradient", "club_nll", "parameters", "change"}
@@ -20,6 +22,16 @@ KINDS = {"bpr", "solosim", "club", "total", "embedding", "projection", "gradient
 def test_trajectory(name, propagation):
     arrays = replay.load(DATA / f"sea_trajectory_{name}.npz")
     found = replay.replay(arrays, replay.config_of(arrays, propagation=propagation))
+    worst = replay.deviations(arrays, found)
+    assert set(worst) == KINDS
+    assert max(worst.values()) <= 1, worst
+
+
+@pytest.mark.parametrize("name", ["within", "across"])
+def test_trajectory_with_the_kernel_of_gpus(name, monkeypatch):
+    monkeypatch.setattr(step, "nll_sum", partial(step.nll_sum, interpret=True))
+    arrays = replay.load(DATA / f"sea_trajectory_{name}.npz")
+    found = replay.replay(arrays, replay.config_of(arrays, club_fit="kernel"))
     worst = replay.deviations(arrays, found)
     assert set(worst) == KINDS
     assert max(worst.values()) <= 1, worst

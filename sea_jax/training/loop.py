@@ -1,6 +1,7 @@
 """Training with evaluation, early stopping and checkpoints; time is the only thing it adds to the epoch."""
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from sea_jax.config import Config, modality_pairs
 from sea_jax.diagnostics import diagnose
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, means, ranking_data, user_counts
+from sea_jax.models import conditional_kernel
 from sea_jax.training import checkpoints as ckpt
 from sea_jax.training import parallel
 from sea_jax.training.state import TrainState, init_state, make_data, make_model
@@ -69,6 +71,11 @@ def check_fits(config: Config, bundle: Bundle) -> None:
     modality_pairs(bundle.modalities, config.solosim_pairs)
 
 
+def resolved(config: Config) -> Config:
+    """The settings with the form of the inner fit that suits this platform written out."""
+    return dataclasses.replace(config, club_fit=conditional_kernel.resolve(config.club_fit))
+
+
 def prepare(bundle: Bundle, config: Config) -> Run:
     """Everything up to the first epoch: graph and features on the devices, the initial state."""
     check_fits(config, bundle)
@@ -83,7 +90,7 @@ def prepare(bundle: Bundle, config: Config) -> Run:
             config=config,
             bundle=bundle,
             layout=layout,
-            programs=parallel.make_programs(bundle, config, layout),
+            programs=parallel.make_programs(bundle, resolved(config), layout),
             data=parallel.place_data(shares, layout),
             ranking=parallel.place_ranking(
                 ranking_data(

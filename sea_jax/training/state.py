@@ -12,7 +12,7 @@ from sea_jax import adjacency, graph
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
 from sea_jax.models.backbones import BACKBONES, Backbone
-from sea_jax.models.conditionals import GaussianConditional
+from sea_jax.models.conditionals import GaussianConditional, merge
 from sea_jax.models.separation import PART_WIDTH
 from sea_jax.sampling import Interactions, interactions
 
@@ -32,7 +32,10 @@ class Data(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything that training changes, in one pytree that is saved and restored whole."""
+    """Everything that training changes, in one pytree that is saved and restored whole.
+
+    club_optimiser: of the merged conditional (models/conditionals.py), as the inner fit updates it.
+    """
 
     params: Any
     optimiser: optax.OptState
@@ -120,7 +123,11 @@ def init_state(model: Backbone, data: Data, config: Config) -> TrainState:
     key, model_key, club_key = jax.random.split(jax.random.key(config.seed), 3)
     params = jax.jit(model.init)(model_key, data)["params"]
     club_params = GaussianConditional(PART_WIDTH).init(club_key, jnp.zeros((1, PART_WIDTH)))["params"]
+    return start(params, club_params, key, config)
+
+
+def start(params, club_params, key: Array, config: Config) -> TrainState:
+    """The state at these parameters before the first epoch."""
     optimiser, club_optimiser = make_optimisers(config)
-    return TrainState(
-        params, optimiser.init(params), club_params, club_optimiser.init(club_params), key, jnp.zeros((), jnp.int32)
-    )
+    moments = optimiser.init(params), club_optimiser.init(merge(club_params))
+    return TrainState(params, moments[0], club_params, moments[1], key, jnp.zeros((), jnp.int32))

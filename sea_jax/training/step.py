@@ -9,6 +9,7 @@ from sea_jax import axis as ax
 from sea_jax import losses, sampling
 from sea_jax.config import Config, modality_pairs
 from sea_jax.models.backbones import DIVIDED, Backbone
+from sea_jax.models.conditional_kernel import nll_sum
 from sea_jax.models.conditionals import GaussianConditional, gaussian_columns, merge, unmerge
 from sea_jax.models.separation import PART_WIDTH, Separated
 from sea_jax.objective import Batch, Draws, objective
@@ -58,17 +59,16 @@ def fit_conditional(state: TrainState, parts, weights, config: Config, axis: ax.
     y, weights = jnp.pad(y, (padding, (0, 0))).T, jnp.pad(weights, padding)
 
     def share(merged):
+        if config.club_fit == "kernel":
+            return nll_sum(merged, x, y, weights) / count
         mean, logvar = gaussian_columns(merged, x)
         return losses.gaussian_nll(mean, logvar, y, weights, samples=1)[0] / count
 
-    def each(change, optimiser_state):
-        adam = optimiser_state[0]
-        return (adam._replace(mu=change(adam.mu), nu=change(adam.nu)), *optimiser_state[1:])
-
     optimiser = make_optimisers(config)[1]
-    start = merge(state.club_params), each(merge, state.club_optimiser)
-    merged, merged_state, fitted = fit(share, start[0], optimiser, start[1], config.club_steps, axis=axis)
-    return unmerge(merged), each(unmerge, merged_state), fitted
+    merged, optimiser_state, fitted = fit(
+        share, merge(state.club_params), optimiser, state.club_optimiser, config.club_steps, axis=axis
+    )
+    return unmerge(merged), optimiser_state, fitted
 
 
 def loss_and_gradient(state: TrainState, data: Data, batch: Batch, draws: Draws, model, config, axis=None):

@@ -15,16 +15,20 @@ ROOT = Path(__file__).parent.parent.parent
 
 SCRIPT = """
 import json, sys
+from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
 from experiments import program
 from sea_jax import bundle as bundles
 from sea_jax.config import Config
-from sea_jax.training import loop
+from sea_jax.training import loop, step
 program.prepare_platform(Config())
 demo, settings = sys.argv[1], json.loads(sys.argv[2])
 float64 = settings.pop("float64", False)
+if settings.get("club_fit") == "kernel":  # of GPUs; here it is interpreted
+    step.nll_sum = partial(step.nll_sum, interpret=True)
+    loop.resolved = lambda config: config
 jax.config.update("jax_enable_x64", float64)
 
 def wide(x):
@@ -72,8 +76,9 @@ def run(demo, settings, parts):
         ({"separation": "l1out", "alignment": "infonce_symmetric"}, (1, 3)),
         ({"backbone": "vbpr", "split": "representation"}, (1, 3)),
         ({"solosim_candidates": 13}, (1, 3)),
+        ({"club_fit": "kernel"}, (1, 3)),
     ],
-    ids=["default", "float64", "jraph", "l1out", "vbpr", "drawn_candidates"],
+    ids=["default", "float64", "jraph", "l1out", "vbpr", "drawn_candidates", "kernel"],
 )
 def test_losses_and_embeddings_equal_those_of_one_device(demo, tiny, settings, parts):
     found = run(tiny if settings.get("float64") else demo, settings, parts)

@@ -1,0 +1,146 @@
+"""A GaussianConditional's likelihood and its gradient as one kernel on a GPU, for a fit of many short rounds.
+
+XLA's own program for a round of the fit is some sixteen kernels that pass arrays of all samples between them; this is
+one that reads each sample once, and a sum over its programs' shares. The kernel is in Pallas, for its Triton compiler.
+"""
+
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jaxtyping import Array, Float
+
+from sea_jax.errors import SeaError
+from sea_jax.losses import gaussian_nll
+from sea_jax.models.conditionals import GaussianConditional, Merged, gaussian_columns, merge
+
+SAMPLES = 64  # of one program, whose registers hold no more; their number must be a multiple of it
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def nll_sum(
+    merged: Merged,
+    x: Float[Array, "d+1 n"],
+    y: Float[Array, "d n"],
+    weights: Float[Array, " n"],
+    interpret: bool = False,
+) -> Float[Array, ""]:
+    """Weighted sum over samples of what `losses.gaussian_nll` makes of `gaussian_columns`; samples are columns.
+
+    Args:
+      merged: q's parameters, d and twice the hidden units powers of two from 16 on.
+      x: as for `gaussian_columns`. y, weights: of the samples. These three are constants, without a gradient.
+      interpret: run on any platform, slowly, to check the numbers.
+    """
+    return _forward(merged, x, y, weights, interpret)[0]
+
+
+def _forward(merged, x, y, weights, interpret):
+    sizes = [leaf.size for leaf in merged]
+    programs, numbers = y.shape[1] // SAMPLES, sum(sizes) + 1
+
+    def columns(rows):
+        return pl.BlockSpec((rows, SAMPLES), lambda program: (0, program))
+
+    shares = pl.pallas_call(
+        _kernel,
+        grid=(programs,),
+        in_specs=[
+            *(pl.BlockSpec(leaf.shape, lambda program, leaf=leaf: (0,) * leaf.ndim) for leaf in merged),
+            *(columns(x.shape[0]), columns(y.shape[0])),
+            pl.BlockSpec((SAMPLES,), lambda program: (program,)),
+        ],
+        out_specs=pl.BlockSpec((numbers,), lambda program: (program,)),
+        out_shape=jax.ShapeDtypeStruct((programs * numbers,), y.dtype),
+        compiler_params=triton.CompilerParams(num_warps=4, num_stages=1),
+        interpret=interpret,
+        name="gaussian_nll",
+    )(*merged, x, y, weights)
+    total = shares.reshape(programs, numbers).sum(axis=0)
+    ends = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
+    leaves = [total[a:b].reshape(leaf.shape) for leaf, a, b in zip(merged, ends[:-1], ends[1:], strict=True)]
+    return total[-1], Merged(*leaves)
+
+
+def _backward(interpret, gradient, cotangent):
+    return jax.tree.map(lambda leaf: cotangent * leaf, gradient), None, None, None
+
+
+nll_sum.defvjp(_forward, _backward)
+
+
+def _kernel(first, second, bias, x, y, weights, share):
+    """One program: the sums over its samples of the gradient and the likelihood, side by side as in Merged.
+
+    d numbers and h hidden units; products are of 16 rows at least, so that mean's and logvar's units stay one array
+    and each reads the half of the second layer that is its own.
+    """
+    d, units = first.shape[0] - 1, first.shape[1]
+    row, unit, half = jnp.arange(d), jnp.arange(units), units // 2
+    is_mean = (unit < half)[:, None]
+    first_kernel = first[0:d, :].T
+    second_kernel = second[...].reshape(units, d)
+    mean_kernel, logvar_kernel = jnp.where(is_mean, second_kernel, 0), jnp.where(is_mean, 0, second_kernel)
+    x, y, weights = x[0:d, :], y[...], weights[...]
+
+    hidden = jnp.maximum(first_kernel @ x + first[d, :][:, None], 0)  # [units, samples]
+    mean = mean_kernel.T @ hidden + bias[0, :][:, None]  # [d, samples]
+    logvar = jnp.tanh(logvar_kernel.T @ hidden + bias[1, :][:, None])
+    precision = jnp.exp(-logvar)
+    square = (mean - y) ** 2 * precision
+
+    to_mean = weights * (mean - y) * precision
+    to_logvar = weights * (1 - square) / 2 * (1 - logvar**2)  # before tanh
+    to_second = jnp.where(is_mean, hidden @ to_mean.T, hidden @ to_logvar.T)
+    to_hidden = jnp.where(hidden > 0, mean_kernel @ to_mean + logvar_kernel @ to_logvar, 0)
+
+    at_second, at_bias = (d + 1) * units, (d + 1 + d) * units
+    triton.store(share.at[unit[:, None] + units * row], to_hidden @ x.T)
+    triton.store(share.at[d * units + unit], to_hidden.sum(axis=1))
+    triton.store(share.at[at_second + d * unit[:, None] + row], to_second)
+    triton.store(share.at[at_bias + row], to_mean.sum(axis=1))
+    triton.store(share.at[at_bias + d + row], to_logvar.sum(axis=1))
+    triton.store(share.at[jnp.int32(at_bias + 2 * d)], jnp.sum(weights * (square + logvar).sum(axis=0)) / 2)
+
+
+def resolve(choice: str) -> str:
+    """The form of the fit for this platform, "kernel" or "plain": the kernel on a GPU where it is seen to work.
+
+    Raises: SeaError if the kernel is asked for and does not work here.
+    """
+    if choice == "plain" or (choice == "auto" and jax.default_backend() != "gpu"):
+        return "plain"
+    if is_right():
+        return "kernel"
+    if choice == "kernel":
+        raise SeaError(
+            f"--club_fit=kernel does not work on this device ({jax.devices()[0].device_kind}): it needs a GPU that "
+            "Pallas compiles for; use --club_fit=auto."
+        )
+    return "plain"
+
+
+@lru_cache
+def is_right(interpret: bool = False) -> bool:
+    """Whether the kernel compiles on this device and agrees with the plain form, value and gradient, on random data."""
+    d, keys = 32, jax.random.split(jax.random.key(0), 3)
+    x, y = (jax.random.normal(key, (d + rows, 2 * SAMPLES)) for key, rows in zip(keys, (1, 0), strict=False))
+    weights = jnp.ones(2 * SAMPLES)
+    merged = merge(GaussianConditional(d).init(keys[2], y.T)["params"])
+
+    def plain(merged):
+        return gaussian_nll(*gaussian_columns(merged, x.at[-1].set(1)), y, weights, samples=1)[0]
+
+    with jax.default_matmul_precision("float32"):
+        expected = jax.value_and_grad(plain)(merged)
+        try:
+            found = jax.value_and_grad(nll_sum)(merged, x, y, weights, interpret)
+            found = jax.block_until_ready(found)
+        except Exception:  # Pallas, Triton and XLA raise many kinds where a device or a version is not theirs
+            return False
+    return all(
+        bool(jnp.max(jnp.abs(a - b)) <= 1e-4 * jnp.max(jnp.abs(b)))
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
+    )
