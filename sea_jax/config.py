@@ -93,6 +93,10 @@ class Config:
 
     # How it is computed
     precision: str = setting("float32", "matrix products", choices=("float32", "tf32", "bfloat16"))
+    features: str = setting(
+        "device", "where the features stay: on the device, or on the host, fetched in each step (one device)",
+        choices=("device", "host"), numbers=False,
+    )  # fmt: skip
     propagation: str = setting(
         "auto", "sparse product: csr (fast on CPU), jraph (portable) or the platform's best",
         choices=("auto", "csr", "jraph"), numbers=False,

@@ -37,6 +37,17 @@ def without_times(records):
     return [{name: value for name, value in record.items() if "seconds" not in name} for record in records]
 
 
+def test_features_on_the_host_change_only_where_they_are(demo, tmp_path):
+    train(demo, tmp_path / "device", "--epochs=2")
+    train(demo, tmp_path / "host", "--epochs=2", "--features=host")
+    for found, expected in zip(lines(tmp_path / "host"), lines(tmp_path / "device"), strict=True):
+        for name, value in without_times([expected])[0].items():
+            assert found[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+    done = train(demo, tmp_path / "several", "--features=host", "--parallel=pmap", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --features=host is for one device")
+
+
 def test_train_evaluate_export_recommend(demo, tmp_path):
     workdir = tmp_path / "run"
     train(demo, workdir, "--epochs=4", "--checkpoint_every=2")

@@ -91,7 +91,7 @@ def prepare(bundle: Bundle, config: Config) -> Run:
             bundle=bundle,
             layout=layout,
             programs=parallel.make_programs(bundle, resolved(config), layout),
-            data=parallel.place_data(shares, layout),
+            data=parallel.place_data(shares, layout, config.features),
             ranking=parallel.place_ranking(
                 ranking_data(
                     *splits, bundle.num_users, bundle.num_items,

@@ -46,6 +46,8 @@ def device_count(config: Config) -> int:
         raise SeaError(f"--batch_size={config.batch_size} is smaller than the {asked} devices that would share it.")
     if config.parallel == "single" and asked > 1:
         raise SeaError(f"--parallel=single uses one device; leave --devices={config.devices} out or choose pmap.")
+    if config.features == "host" and (asked > 1 or config.parallel == "pmap"):
+        raise SeaError("--features=host is for one device under plain jit; several divide the features between them.")
     if jax.process_count() > 1 and asked != present:
         raise SeaError(f"{jax.process_count()} processes use all their {present} devices; give --devices=all.")
     return asked
@@ -138,7 +140,7 @@ def on_devices(function: Callable, layout: Layout, in_axes, out_axes, donate: tu
 def place(tree, axes, layout: Layout):
     """Arrays moved to the devices once, so that no call moves them again."""
     if layout.axis is None:
-        return jax.device_put(tree)
+        return jax.device_put(tree, jax.local_devices()[0])
     return on_devices(lambda x: x, layout, (axes,), axes)(tree)
 
 
@@ -157,10 +159,13 @@ def place_ranking(shares: list[RankingData], layout: Layout) -> RankingData:
     return jax.device_put(shares[0]) if layout.axis is None else place(stack_local(shares, layout), 0, layout)
 
 
-def place_data(shares: list[Data], layout: Layout) -> Data:
-    """Each device's share on that device; the training interactions on all."""
+def place_data(shares: list[Data], layout: Layout, features: str = "device") -> Data:
+    """Each device's share on that device, one device's features on the host if `features` says so; interactions on all."""
     if layout.axis is None:
-        return jax.device_put(shares[0])
+        kind = "pinned_host" if features == "host" else "device"
+        memory = jax.sharding.SingleDeviceSharding(jax.local_devices()[0], memory_kind=kind)
+        data = place(shares[0]._replace(features={}), DATA_AXES, layout)
+        return data._replace(features=jax.device_put(shares[0].features, memory))
     divided = stack_local([share._replace(interactions=None) for share in shares], layout)
     return place(divided._replace(interactions=shares[0].interactions), DATA_AXES, layout)
 

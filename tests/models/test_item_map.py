@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sea_jax.models import item_map as item_maps
 from sea_jax.models.item_map import Reader, item_map, matmul, reassociation_pays
 
 ITEMS, WIDTH = 11, 9
@@ -69,6 +70,38 @@ def test_the_product_and_both_its_gradients(dtype, tolerance):
     assert (value.dtype, to_x.dtype, to_kernel.dtype) == (jnp.float32, dtype, jnp.float32)
     for found, expected in ((value, x @ kernel), (to_x, y @ kernel.T), (to_kernel, x.T @ y)):
         np.testing.assert_allclose(found.astype(np.float32), expected, rtol=tolerance, atol=4 * tolerance)
+
+
+def to_host(x):
+    return jax.device_put(x, jax.sharding.SingleDeviceSharding(jax.devices()[0], memory_kind="pinned_host"))
+
+
+@pytest.mark.parametrize("fetch_rows", [1, 3, 7, 100])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-5), (jnp.bfloat16, 0.02)])
+def test_features_on_the_host_give_the_same_product(monkeypatch, fetch_rows, dtype, tolerance):
+    """Seven rows of five, fetched some at a time: blocks that divide them, that do not, and that exceed them."""
+    rng = np.random.default_rng(1)
+    x, kernel, y = (rng.standard_normal(shape).astype(np.float32) for shape in ((7, 5), (5, 3), (7, 3)))
+    monkeypatch.setattr(item_maps, "FETCH_BYTES", fetch_rows * 5 * jnp.dtype(dtype).itemsize)
+
+    def weighed(kernel, x):
+        return jnp.sum(y * matmul(x, kernel))
+
+    on_host = to_host(jnp.asarray(x, dtype))
+    assert on_host.sharding.memory_kind == "pinned_host"
+    np.testing.assert_allclose(jax.jit(matmul)(on_host, kernel), x @ kernel, rtol=tolerance, atol=4 * tolerance)
+    gradient = jax.jit(jax.grad(weighed))(kernel, on_host)
+    np.testing.assert_allclose(gradient, x.T @ y, rtol=tolerance, atol=4 * tolerance)
+
+
+def test_a_gpu_is_told_to_fetch_the_features():
+    """Once forward and once backward, in loops over blocks; on a CPU both memories are one."""
+    x, kernel = to_host(np.ones((40_000, 512), np.float32)), jnp.ones((512, 8))
+    gradient = jax.jit(jax.grad(lambda kernel, x: jnp.sum(matmul(x, kernel) ** 2)))
+    text = gradient.trace(kernel, x).lower(lowering_platforms=("cuda",)).as_text()
+    assert 'mhlo.memory_kind = "pinned_host"' in text
+    assert text.count('_xla_buffer_placement = "device"') == 4  # whole blocks and the rest
+    assert text.count("tensor<32768x512xf32>") > 0  # a block of 64 MiB
 
 
 @pytest.mark.parametrize(
