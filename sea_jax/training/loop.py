@@ -25,6 +25,9 @@ from sea_jax.training.state import TrainState, init_state, make_data, make_model
 MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
 
+copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own, by one program
+
+
 class Progress(NamedTuple):
     """What a checkpoint holds: the state, the best parameters so far, and what early stopping counts.
 
@@ -82,8 +85,9 @@ def prepare(bundle: Bundle, config: Config) -> Run:
     with jax.default_matmul_precision(MATMUL[config.precision]):
         whole = make_data(bundle, config)[0]
         model = make_model(bundle, config)
-        layout = parallel.layout(config, jax.eval_shape(partial(init_state, model, config=config), whole))
-        state = init_state(model, whole, config)
+        init = partial(init_state, model, config=config)
+        layout = parallel.layout(config, jax.eval_shape(init, whole))
+        state = jax.jit(init)(whole)
         splits = bundle.train, bundle.valid, bundle.test
         shares = [whole] if layout.axis is None else make_data(bundle, config, layout.parts)
         return Run(
@@ -102,7 +106,7 @@ def prepare(bundle: Bundle, config: Config) -> Run:
             counts=user_counts(*splits, bundle.num_users),
             progress=Progress(
                 parallel.place_state(state, layout),
-                parallel.place_state(jax.tree.map(jnp.copy, state.params), layout),
+                parallel.place_state(copied(state.params), layout),
                 *(np.asarray(0, np.int32), np.asarray(-np.inf, np.float64), np.asarray(0, np.int32)),
             ),
         )  # fmt: skip
@@ -125,13 +129,18 @@ def restore(run: Run, saved, warn=lambda message: None) -> Run:
 
 
 def save(run: Run, saved) -> None:
-    """A checkpoint of the run's progress; arrays are written undivided, whatever the number of devices."""
+    """A checkpoint of the run's progress; arrays are written undivided, whatever the number of devices.
+
+    They are copied before this returns and written while training goes on; `saved.close()` waits for the last.
+    Raises: what went wrong with the one before.
+    """
     progress, layout = run.progress, run.layout
     progress = progress._replace(
         state=parallel.undivide(progress.state, layout, layout.whole),
         best_params=parallel.undivide(progress.best_params, layout, layout.whole.params),
     )
-    saved.save(int(progress.state.epoch), progress, overwrite=True)
+    saved.wait()
+    saved.save_async(int(progress.state.epoch), progress, overwrite=True)
 
 
 def embeddings(run: Run, params) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +183,7 @@ def advance(run: Run) -> tuple[Run, dict[str, Any]]:
     began = time.perf_counter()
     with jax.default_matmul_precision(MATMUL[config.precision]):
         state, losses = run.programs.train_epoch(progress.state, run.data)
-    losses = {f"loss/{name}": float(value) for name, value in losses.items()}
+    losses = {f"loss/{name}": float(value) for name, value in jax.device_get(losses).items()}
     number = int(state.epoch)
     record = {"epoch": number, "seconds": time.perf_counter() - began, **losses}
     broken = [name for name, value in losses.items() if not math.isfinite(value)]
@@ -200,7 +209,7 @@ def select(progress: Progress, value: float) -> Progress:
     if not value > float(progress.best_value):
         return progress._replace(stale=np.asarray(progress.stale + 1, np.int32))
     return progress._replace(
-        best_params=jax.tree.map(jnp.copy, progress.state.params),  # the state's own are donated to the next epoch
+        best_params=copied(progress.state.params),  # the state's own are donated to the next epoch
         best_epoch=np.asarray(progress.state.epoch, np.int32),
         best_value=np.asarray(value, np.float64),
         stale=np.asarray(0, np.int32),
