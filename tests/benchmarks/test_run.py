@@ -61,7 +61,7 @@ def test_every_part_runs_and_is_counted(tiny):
 
 def test_the_counts_are_what_the_compiler_counts(monkeypatch):
     """On a case without repeated loop bodies (one block, one inner step); elementwise work is not in the formulas."""
-    monkeypatch.setitem(shapes.SHAPES, "small", shapes.Shape(60, 256, (400, 80, 90), {"image": 512, "audio": 128}))
+    monkeypatch.setitem(shapes.SHAPES, "small", shapes.Shape(60, 128, (400, 80, 90), {"image": 512, "audio": 128}))
     bundle = shapes.make("small")
     config = Config(knn_k=5, knn_weights=(0.5, 0.5), batch_size=64, club_steps=1, propagation="jraph")
     model, data = make_model(bundle, config), make_data(bundle, config)[0]
