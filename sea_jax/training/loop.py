@@ -17,9 +17,8 @@ from sea_jax.config import Config, modality_pairs
 from sea_jax.diagnostics import diagnose
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, means, ranking_data, user_counts
-from sea_jax.models import conditional_kernel
 from sea_jax.training import checkpoints as ckpt
-from sea_jax.training import parallel
+from sea_jax.training import fit_kernel, parallel
 from sea_jax.training.state import TrainState, init_state, make_data, make_model
 
 MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
@@ -76,7 +75,7 @@ def check_fits(config: Config, bundle: Bundle) -> None:
 
 def resolved(config: Config) -> Config:
     """The settings with the form of the inner fit that suits this platform written out."""
-    return dataclasses.replace(config, club_fit=conditional_kernel.resolve(config.club_fit))
+    return dataclasses.replace(config, club_fit=fit_kernel.resolve(config.club_fit))
 
 
 def prepare(bundle: Bundle, config: Config) -> Run:

@@ -7,8 +7,6 @@ import optax
 import pytest
 
 from sea_jax.config import Config
-from sea_jax.errors import SeaError
-from sea_jax.models import conditional_kernel
 from sea_jax.models.conditionals import GaussianConditional, gaussian_columns, merge, unmerge
 from sea_jax.models.separation import PART_WIDTH, Separated
 from sea_jax.training.state import TrainState, make_optimisers
@@ -39,44 +37,6 @@ def test_columns_equal_the_formula(rng):
 
     np.testing.assert_allclose(mean.T, network("mu"), atol=1e-4)
     np.testing.assert_allclose(logvar.T, np.tanh(network("logvar")), atol=1e-5)
-
-
-def test_the_kernel_equals_the_formula(rng):
-    """Value and gradient of the kernel, run by Pallas' interpreter, three programs' worth of samples, some weightless."""
-    count = 3 * conditional_kernel.SAMPLES
-    params = jax.tree.map(lambda x: 0.3 * x, parameters(rng))
-    x, y = (rng.normal(size=(count, PART_WIDTH)).astype(np.float32) for _ in range(2))
-    weights = (np.arange(count) < count - 70).astype(np.float32)
-
-    def formula(params):
-        mean, logvar = GaussianConditional(PART_WIDTH).apply({"params": params}, x)
-        return jnp.sum(weights[:, None] * ((y - mean) ** 2 / jnp.exp(logvar) + logvar)) / 2
-
-    columns = np.append(x, np.ones((count, 1), np.float32), axis=1).T
-    kernel = jax.jit(jax.value_and_grad(lambda q: 3 * conditional_kernel.nll_sum(q, columns, y.T, weights, True)))
-    value, gradient = kernel(merge(params))
-    expected, expected_gradient = jax.value_and_grad(formula)(params)
-    assert float(value) == pytest.approx(3 * float(expected), rel=1e-5)
-    for found, wanted in zip(gradient, merge(expected_gradient), strict=True):
-        np.testing.assert_allclose(found, 3 * wanted, atol=1e-5 * np.abs(wanted).max())
-
-
-def test_the_kernel_is_used_only_where_it_works(monkeypatch):
-    assert conditional_kernel.is_right(interpret=True)
-    assert conditional_kernel.resolve("auto") == conditional_kernel.resolve("plain") == "plain"
-    with pytest.raises(SeaError, match="--club_fit=kernel does not work on this device"):
-        conditional_kernel.resolve("kernel")
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # a GPU that the kernel does not compile for
-    assert conditional_kernel.resolve("auto") == "plain"
-    monkeypatch.setattr(conditional_kernel, "is_right", lambda: True)
-    assert conditional_kernel.resolve("auto") == "kernel"
-
-
-def test_a_kernel_that_computes_something_else_is_noticed(monkeypatch):
-    monkeypatch.setattr(conditional_kernel, "nll_sum", lambda q, *_: 1.001 * jnp.sum(q.first**2))
-    conditional_kernel.is_right.cache_clear()
-    assert not conditional_kernel.is_right(interpret=True)
-    conditional_kernel.is_right.cache_clear()
 
 
 @pytest.mark.parametrize("fitted_on", ["within_modality", "across_modalities"])
