@@ -24,6 +24,7 @@ from experiments.replay import parameter_name
 from sea_jax import adjacency, sampling
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
+from sea_jax.graph import resolve_propagation
 from sea_jax.objective import Batch
 from sea_jax.training import loop
 from sea_jax.training.state import make_model
@@ -33,6 +34,8 @@ DENSE_LIMIT = 4 << 30  # bytes of one items x items array beyond which the dense
 
 # As in an epoch, several steps are one call: a call has the system prepare its memory anew, at a cost that varies.
 STEPS_A_CALL = 4
+
+SETTINGS = ("precision", "propagation", "club_fit")  # of how it is computed
 
 SAME_LOSS = 1e-4  # largest relative difference of losses between the two implementations
 
@@ -66,7 +69,7 @@ def first_batch(bundle, config, data):
 def time_jax(bundle, seconds: float) -> dict:
     """Everything about this package's own programs at one shape."""
     load = os.getloadavg()[0]
-    config = loop.resolved(settings(flags.FLAGS.precision))
+    config = loop.resolved(settings(**{name: flags.FLAGS[name].value for name in SETTINGS}))
     run = loop.prepare(bundle, config)
     model, state, data = make_model(bundle, config), run.progress.state, run.data
     batch, draws = first_batch(bundle, config, data)
@@ -91,6 +94,8 @@ def time_jax(bundle, seconds: float) -> dict:
         "load_average_before": load,
         "device": jax.devices()[0].device_kind,
         "precision": config.precision,
+        "propagation": resolve_propagation(config.propagation),
+        "club_fit": config.club_fit,
         "topology": "real" if bundle.manifest["real"] else "synthetic",
         "compile_s": compile_s,
         "step_ms": 1e3 * step_s,
@@ -190,7 +195,7 @@ def in_own_process(worker: str, shape: str) -> dict:
     """A worker's result; a process of its own has a peak memory of its own."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         command = [sys.executable, __file__, f"--worker={worker}", f"--shapes={shape}", f"--json={file.name}"]
-        passed = ("interactions", "seconds", "precision")
+        passed = ("interactions", "seconds", *SETTINGS)
         command += [f"--{flag}={flags.FLAGS[flag].value}" for flag in passed]
         # Waiting threads that spin would take the cores from other work, and from PyTorch's own.
         environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
@@ -281,7 +286,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    program.define_config_flags(["precision"])
+    program.define_config_flags(SETTINGS)
     flags.DEFINE_list("shapes", ["tiktok", "baby"], f"which of {', '.join(shapes.SHAPES)}")
     flags.DEFINE_string("json", "", "file the results are written to")
     flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or NAME/NAME.inter")

@@ -17,7 +17,10 @@ from absl import flags
 from benchmarks import shapes
 from benchmarks.run import settings
 from experiments import program
+from sea_jax.graph import resolve_propagation
 from sea_jax.training import checkpoints, loop
+
+SETTINGS = ("precision", "propagation", "club_fit", "features", "checkpoint_every", "compilation_cache_dir")
 
 
 def measure(bundle, config) -> dict:
@@ -34,6 +37,9 @@ def measure(bundle, config) -> dict:
     return {
         "device": f"{run.layout.parts} x {jax.devices()[0].device_kind}",
         "precision": config.precision,
+        "propagation": resolve_propagation(config.propagation),
+        "club_fit": loop.resolved(config).club_fit,
+        "features": config.features,
         "topology": "real" if bundle.manifest["real"] else "synthetic",
         "epochs": len(records),
         "whole_s": whole,
@@ -50,13 +56,7 @@ def main(argv: list[str]) -> int:
     del argv
     values = flags.FLAGS
     bundle = shapes.make(values.shape, values.interactions)
-    config = settings(
-        values.precision,
-        epochs=values.epochs,
-        patience=0,
-        checkpoint_every=values.checkpoint_every,
-        compilation_cache_dir=values.compilation_cache_dir,
-    )
+    config = settings(epochs=values.epochs, patience=0, **{name: values[name].value for name in SETTINGS})
     found = measure(bundle, config)
     for name, value in found.items():
         print(f"{name:18s}{value:.2f}" if isinstance(value, float) else f"{name:18s}{value}")
@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    program.define_config_flags(["precision", "checkpoint_every", "compilation_cache_dir"])
+    program.define_config_flags(SETTINGS)
     flags.DEFINE_enum("shape", "baby", list(shapes.SHAPES), "the size of the data")
     flags.DEFINE_integer("epochs", 107, "passes over the training interactions", lower_bound=1)
     flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or NAME/NAME.inter")
