@@ -8,8 +8,6 @@ from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
 
 from sea_jax.errors import SeaError
@@ -38,6 +36,10 @@ def nll_sum(
 
 
 def _forward(merged, x, y, weights, interpret):
+    # Imported only here: Pallas' Triton is deprecated from JAX 0.11 on, and where it is gone the plain form is used.
+    from jax.experimental import pallas as pl
+    from jax.experimental.pallas import triton
+
     sizes = [leaf.size for leaf in merged]
     programs, numbers = y.shape[1] // SAMPLES, sum(sizes) + 1
 
@@ -97,12 +99,12 @@ def _kernel(first, second, bias, x, y, weights, share):
     to_hidden = jnp.where(hidden > 0, mean_kernel @ to_mean + logvar_kernel @ to_logvar, 0)
 
     at_second, at_bias = (d + 1) * units, (d + 1 + d) * units
-    triton.store(share.at[unit[:, None] + units * row], to_hidden @ x.T)
-    triton.store(share.at[d * units + unit], to_hidden.sum(axis=1))
-    triton.store(share.at[at_second + d * unit[:, None] + row], to_second)
-    triton.store(share.at[at_bias + row], to_mean.sum(axis=1))
-    triton.store(share.at[at_bias + d + row], to_logvar.sum(axis=1))
-    triton.store(share.at[jnp.int32(at_bias + 2 * d)], jnp.sum(weights * (square + logvar).sum(axis=0)) / 2)
+    share[unit[:, None] + units * row] = to_hidden @ x.T
+    share[d * units + unit] = to_hidden.sum(axis=1)
+    share[at_second + d * unit[:, None] + row] = to_second
+    share[at_bias + row] = to_mean.sum(axis=1)
+    share[at_bias + d + row] = to_logvar.sum(axis=1)
+    share[at_bias + 2 * d] = jnp.sum(weights * (square + logvar).sum(axis=0)) / 2
 
 
 def resolve(choice: str) -> str:
