@@ -165,5 +165,5 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_list("shapes", ["baby", "elec"], f"which of {', '.join(shapes.SHAPES)}")
     flags.DEFINE_string("json", "", "file the results are written to")
-    flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or NAME/NAME.inter")
+    flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or with a folder that has it")
     program.run(main)

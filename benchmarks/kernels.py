@@ -157,6 +157,6 @@ if __name__ == "__main__":
     program.define_config_flags(["precision"])
     flags.DEFINE_enum("target", "h200", list(TARGETS), "the device to compile for")
     flags.DEFINE_list("shapes", ["baby"], f"which of {', '.join(shapes.SHAPES)}")
-    flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or NAME/NAME.inter")
+    flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or with a folder that has it")
     flags.DEFINE_string("json", "", "file the results are written to")
     program.run(main)

@@ -3,6 +3,7 @@
 `python benchmarks/run.py --shapes=tiktok,baby --json=FILE [--interactions=DIR]`
 """
 
+import importlib.util
 import json
 import os
 import resource
@@ -24,7 +25,6 @@ from experiments.replay import parameter_name
 from sea_jax import adjacency, sampling
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
-from sea_jax.graph import resolve_propagation
 from sea_jax.objective import Batch
 from sea_jax.training import loop
 from sea_jax.training.state import make_model
@@ -69,8 +69,8 @@ def first_batch(bundle, config, data):
 def time_jax(bundle, seconds: float) -> dict:
     """Everything about this package's own programs at one shape."""
     load = os.getloadavg()[0]
-    config = loop.resolved(settings(**{name: flags.FLAGS[name].value for name in SETTINGS}))
-    run = loop.prepare(bundle, config)
+    run = loop.prepare(bundle, settings(**{name: flags.FLAGS[name].value for name in SETTINGS}))
+    config = run.config
     model, state, data = make_model(bundle, config), run.progress.state, run.data
     batch, draws = first_batch(bundle, config, data)
 
@@ -94,7 +94,7 @@ def time_jax(bundle, seconds: float) -> dict:
         "load_average_before": load,
         "device": jax.devices()[0].device_kind,
         "precision": config.precision,
-        "propagation": resolve_propagation(config.propagation),
+        "propagation": config.propagation,
         "club_fit": config.club_fit,
         "topology": "real" if bundle.manifest["real"] else "synthetic",
         "compile_s": compile_s,
@@ -215,9 +215,11 @@ def compare(result: dict, beside: dict) -> dict:
             f"PyTorch and JAX differ in their losses by {max(apart.values()):.1e}; their times do not compare."
         )
     torch_ms = beside["torch_step_ms"]
+    measured = "epoch_s" not in result["estimated"]
     ratios = {
         "ratio_to_torch": torch_ms / result["step_ms"],
-        "epoch_ratio_to_torch": result["steps"] * torch_ms / 1e3 / result["epoch_s"],  # an eager epoch is its steps
+        # An eager epoch is its steps; where our epoch is estimated, this would be the ratio of steps again.
+        "epoch_ratio_to_torch": result["steps"] * torch_ms / 1e3 / result["epoch_s"] if measured else None,
     }
     return result | beside | ratios | {"largest_loss_difference": max(apart.values())}
 
@@ -241,15 +243,16 @@ def measure(shape: str) -> dict:
 def table(results: dict) -> str:
     """The results for a person."""
     lines = [
-        f"{'shape':10s}{'step ms':>10s}{'epoch s':>10s}{'eval s':>9s}{'peak MB':>9s}{'torch ms':>10s}{'ratio':>7s}"
+        f"{'shape':10s}{'topology':11s}{'step ms':>10s}{'epoch s':>10s}{'eval s':>9s}{'peak MB':>9s}{'torch ms':>10s}{'ratio':>7s}"
         f"{'by epoch':>10s}"
     ]
     for name, found in results.items():
         torch_ms, ratio, by_epoch = (found[key] for key in ("torch_step_ms", "ratio_to_torch", "epoch_ratio_to_torch"))
         lines.append(
-            f"{name:10s}{found['step_ms']:10.0f}{found['epoch_s']:10.1f}{found['eval_s']:9.2f}"
+            f"{name:10s}{found['topology']:11s}{found['step_ms']:10.0f}{found['epoch_s']:10.1f}{found['eval_s']:9.2f}"
             f"{found['peak_memory_mb']:9.0f}"
-            + (f"{torch_ms:10.0f}{ratio:7.1f}{by_epoch:10.1f}" if torch_ms else f"{'-':>10s}{'-':>7s}{'-':>10s}")
+            + (f"{torch_ms:10.0f}{ratio:7.1f}" if torch_ms else f"{'-':>10s}{'-':>7s}")
+            + (f"{by_epoch:10.1f}" if by_epoch else f"{'-':>10s}")
         )
     for name, found in results.items():
         lines.append(f"\n{name}: parts of a step (ms, GFLOP, MB, share of the machine's limit)")
@@ -266,6 +269,10 @@ def table(results: dict) -> str:
 def main(argv: list[str]) -> int:
     del argv
     names = flags.FLAGS.shapes
+    if flags.FLAGS.torch and importlib.util.find_spec("torch") is None:
+        raise SeaError("torch is missing: pip install -e .[benchmark], or leave it out by --notorch.")
+    if flags.FLAGS.json and not Path(flags.FLAGS.json).absolute().parent.is_dir():
+        raise SeaError(f"--json={flags.FLAGS.json}: its folder does not exist.")
     unknown = [name for name in names if name not in shapes.SHAPES]
     if unknown:
         raise SeaError(f"--shapes={unknown[0]} is not one of {', '.join(shapes.SHAPES)}.")
@@ -289,7 +296,7 @@ if __name__ == "__main__":
     program.define_config_flags(SETTINGS)
     flags.DEFINE_list("shapes", ["tiktok", "baby"], f"which of {', '.join(shapes.SHAPES)}")
     flags.DEFINE_string("json", "", "file the results are written to")
-    flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or NAME/NAME.inter")
+    flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or with a folder that has it")
     flags.DEFINE_float("seconds", 20.0, "time for repeating each measurement", lower_bound=0.0)
     flags.DEFINE_bool("torch", True, "time the eager PyTorch step too (needs torch)")
     flags.DEFINE_enum("worker", "", ("", "jax", "torch"), "used by the program itself: measure one side of one shape")

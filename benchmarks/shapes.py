@@ -69,6 +69,8 @@ def make(name: str, interactions: str = "", seed: int = 0) -> Bundle:
     if name not in SHAPES:
         raise SeaError(f"--shapes={name} is not one of {', '.join(SHAPES)}.")
     shape, rng = SHAPES[name], np.random.default_rng(seed)
+    if interactions and not Path(interactions).is_dir():
+        raise SeaError(f"--interactions={interactions} is no folder; leave it out for a synthetic topology.")
     splits = read_interactions(Path(interactions), name) if interactions else None
     real = splits is not None
     if not real:

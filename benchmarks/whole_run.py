@@ -17,7 +17,6 @@ from absl import flags
 from benchmarks import shapes
 from benchmarks.run import settings
 from experiments import program
-from sea_jax.graph import resolve_propagation
 from sea_jax.training import checkpoints, loop
 
 SETTINGS = ("precision", "propagation", "club_fit", "features", "checkpoint_every", "compilation_cache_dir")
@@ -37,8 +36,8 @@ def measure(bundle, config) -> dict:
     return {
         "device": f"{run.layout.parts} x {jax.devices()[0].device_kind}",
         "precision": config.precision,
-        "propagation": resolve_propagation(config.propagation),
-        "club_fit": loop.resolved(config).club_fit,
+        "propagation": run.config.propagation,
+        "club_fit": run.config.club_fit,
         "features": config.features,
         "topology": "real" if bundle.manifest["real"] else "synthetic",
         "epochs": len(records),
@@ -69,6 +68,6 @@ if __name__ == "__main__":
     program.define_config_flags(SETTINGS)
     flags.DEFINE_enum("shape", "baby", list(shapes.SHAPES), "the size of the data")
     flags.DEFINE_integer("epochs", 107, "passes over the training interactions", lower_bound=1)
-    flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or NAME/NAME.inter")
+    flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or with a folder that has it")
     flags.DEFINE_string("json", "", "file the results are written to")
     program.run(main)

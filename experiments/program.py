@@ -38,6 +38,21 @@ def define_config_flags(names: Iterable[str] | None = None) -> None:
             define(field.name, field.default, field.metadata["help"])
 
 
+def help_text() -> str:
+    """The program's purpose and its flags, one line each, with defaults."""
+    main = sys.modules["__main__"]
+    defined = flags.FLAGS.flags_by_module_dict()
+    ours = [flag for module in (sys.argv[0], __name__, "experiments.runs") for flag in defined.get(module, [])]
+    lines = [f"  {'--' + flag.name + '=' + _shown(flag.default):32s} {flag.help}" for flag in ours]
+    return "\n".join(
+        [(main.__doc__ or "").strip(), "", *lines, "  --flagfile=FILE reads flags from a file, one a line."]
+    )
+
+
+def _shown(default) -> str:
+    return ",".join(default) if isinstance(default, list) else "" if default is None else str(default)
+
+
 def config_from_flags() -> Config:
     """The Config that the flags describe; raises SeaError for impossible values."""
     values = {}
@@ -104,6 +119,9 @@ def run(main: Callable[[list[str]], int | None]) -> None:
             print(f"error: {_sentence(error)}", file=sys.stderr)
             return 1
 
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text())
+        sys.exit(0)
     try:
         arguments = [sys.argv[0], *map(find_flagfile, sys.argv[1:])]
     except SeaError as error:

@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     config = with_modalities(config, bundle)
     loop.check_fits(config, bundle)
     parallel.device_count(config)
+    loop.resolved(config)  # or a run that cannot start would claim the workdir
     hosts.first_does(lambda: open_workdir(config, bundle, flags.FLAGS.resume))
     summary = train(config, bundle, Path(config.workdir))
     if hosts.is_first():
@@ -192,6 +193,9 @@ def summarise(run: loop.Run, records: list[dict]) -> dict:
         "compile_seconds": program.compile_seconds(),
         "median_seconds_per_epoch": statistics.median([record["seconds"] for record in records] or [0.0]),
         "device": f"{run.layout.parts} x {device.device_kind}",
+        "computed_by": {
+            name: getattr(run.config, name) for name in ("precision", "propagation", "club_fit", "features")
+        },
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "seed": run.config.seed,
     }

@@ -64,7 +64,7 @@ class Config:
         (), "pairs anchor:candidate, such as text:image; empty: each later modality against each earlier one"
     )
     solosim_candidates: int = setting(
-        0, "candidates drawn in each step for catalogues too large for all of them (0), with logQ correction", low=0
+        0, "candidates drawn in each step where all items (0) are too many, with logQ correction", low=0
     )
     separation: str = setting(
         "club",
@@ -119,7 +119,9 @@ class Config:
     checkpoint_every: int = setting(10, "epochs between checkpoints", numbers=False, low=1)
     diagnose_every: int = setting(0, "epochs between estimates of mutual information; 0: never", numbers=False, low=0)
     compilation_cache_dir: str = setting("", "folder that keeps compiled programs between runs", numbers=False)
-    profile: bool = setting(False, "write a trace of this run's second epoch into the workdir", numbers=False)
+    profile: bool = setting(
+        False, "write a trace of this run's second epoch (of a single one: that) into workdir/trace", numbers=False
+    )
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -1,6 +1,7 @@
 """The whole job on small data: train, stop, resume after a kill, evaluate, export, recommend."""
 
 import csv
+import dataclasses
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from sea_jax.config import Config
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("--batch_size=64", "--club_steps=3", "--topk=5,20", "--learning_rate=1e-2", "--patience=0", "--quiet")
@@ -35,6 +38,14 @@ def lines(workdir):
 
 def without_times(records):
     return [{name: value for name, value in record.items() if "seconds" not in name} for record in records]
+
+
+def test_help_lists_every_setting_on_a_screen():
+    shown = program("train", "--help").stdout
+    for field in dataclasses.fields(Config):
+        assert f"  --{field.name}=" in shown
+    assert len(shown.splitlines()) < 60
+    assert "--workdir=" in program("recommend", "--help").stdout
 
 
 def test_features_on_the_host_change_only_where_they_are(demo, tmp_path):

@@ -80,12 +80,13 @@ def solosim_sampled(
     weights = jnp.ones(anchors.shape[0], anchors.dtype) if weights is None else weights
     anchors = anchors / temperature
     own = jnp.sum(anchors * positives, axis=1)
-    # One correction for all candidates: it is taken from the anchor's own logit instead, and given back to the sum.
-    correction = -jnp.log(probability)
+    # log(e^own + sum / p) = log(p e^own + sum) - log p, so that the candidates stay as they are.
+    log_probability = jnp.log(probability)
     log_sum = logsumexp_sum(
-        anchors, candidates, None, weights, place, own - correction, bound=_bound(temperature, unit_rows), block=block
-    )
-    return log_sum + weights @ (correction - own), jnp.sum(weights)
+        anchors, candidates, None, weights, place, own + log_probability,
+        bound=_bound(temperature, unit_rows), block=block,
+    )  # fmt: skip
+    return log_sum - weights @ (own + log_probability), jnp.sum(weights)
 
 
 def _bound(temperature: float, unit_rows: bool) -> float | None:

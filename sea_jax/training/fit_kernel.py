@@ -4,7 +4,9 @@ XLA's own program for a round of the fit is some sixteen kernels that pass array
 one that reads each sample once, and a sum over its programs' shares. The kernel is in Pallas, for its Triton compiler.
 """
 
+import math
 from functools import lru_cache, partial
+from itertools import accumulate, pairwise
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +31,10 @@ def nll_sum(
 
     Args:
       merged: q's parameters, d and twice the hidden units powers of two from 16 on.
-      x: as for `gaussian_columns`. y, weights: of the samples. These three are constants, without a gradient.
+      x: as for `gaussian_columns`, its last row ones. y, weights: of the samples, a multiple of SAMPLES. These three
+        are constants, without a gradient.
       interpret: run on any platform, slowly, to check the numbers.
+    Raises: ValueError for another number of samples.
     """
     return _forward(merged, x, y, weights, interpret)[0]
 
@@ -40,8 +44,10 @@ def _forward(merged, x, y, weights, interpret):
     from jax.experimental import pallas as pl
     from jax.experimental.pallas import triton
 
-    sizes = [leaf.size for leaf in merged]
-    programs, numbers = y.shape[1] // SAMPLES, sum(sizes) + 1
+    if y.shape[1] % SAMPLES:
+        raise ValueError(f"the kernel needs a multiple of {SAMPLES} samples, not {y.shape[1]}")
+    starts = _starts(merged)
+    programs, numbers = y.shape[1] // SAMPLES, starts[-1] + 1  # the likelihood comes last
 
     def columns(rows):
         return pl.BlockSpec((rows, SAMPLES), lambda program: (0, program))
@@ -61,9 +67,13 @@ def _forward(merged, x, y, weights, interpret):
         name="gaussian_nll",
     )(*merged, x, y, weights)
     total = shares.reshape(programs, numbers).sum(axis=0)
-    ends = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
-    leaves = [total[a:b].reshape(leaf.shape) for leaf, a, b in zip(merged, ends[:-1], ends[1:], strict=True)]
+    leaves = [total[a:b].reshape(leaf.shape) for leaf, (a, b) in zip(merged, pairwise(starts), strict=True)]
     return total[-1], Merged(*leaves)
+
+
+def _starts(merged) -> list[int]:
+    """Where each array of Merged begins when all stand in one row, and where the last one ends."""
+    return [0, *accumulate(math.prod(leaf.shape) for leaf in merged)]
 
 
 def _backward(interpret, gradient, cotangent):
@@ -98,23 +108,26 @@ def _kernel(first, second, bias, x, y, weights, share):
     to_second = jnp.where(is_mean, hidden @ to_mean.T, hidden @ to_logvar.T)
     to_hidden = jnp.where(hidden > 0, mean_kernel @ to_mean + logvar_kernel @ to_logvar, 0)
 
-    at_second, at_bias = (d + 1) * units, (d + 1 + d) * units
-    share[unit[:, None] + units * row] = to_hidden @ x.T
-    share[d * units + unit] = to_hidden.sum(axis=1)
+    at_first, at_second, at_bias, at_likelihood = _starts((first, second, bias))
+    share[at_first + unit[:, None] + units * row] = to_hidden @ x.T
+    share[at_first + units * d + unit] = to_hidden.sum(axis=1)
     share[at_second + d * unit[:, None] + row] = to_second
     share[at_bias + row] = to_mean.sum(axis=1)
     share[at_bias + d + row] = to_logvar.sum(axis=1)
-    share[at_bias + 2 * d] = jnp.sum(weights * (square + logvar).sum(axis=0)) / 2
+    share[at_likelihood] = jnp.sum(weights * (square + logvar).sum(axis=0)) / 2
 
 
-def resolve(choice: str) -> str:
+def resolve(choice: str, precision: str) -> str:
     """The form of the fit for this platform, "kernel" or "plain": the kernel on a GPU where it is seen to work.
 
+    Args:
+      choice: "auto", "plain" or "kernel".
+      precision: of products, as `jax.default_matmul_precision` takes it.
     Raises: SeaError if the kernel is asked for and does not work here.
     """
     if choice == "plain" or (choice == "auto" and jax.default_backend() != "gpu"):
         return "plain"
-    if is_right():
+    if is_right(precision):
         return "kernel"
     if choice == "kernel":
         raise SeaError(
@@ -125,24 +138,26 @@ def resolve(choice: str) -> str:
 
 
 @lru_cache
-def is_right(interpret: bool = False) -> bool:
+def is_right(precision: str = "float32", interpret: bool = False) -> bool:
     """Whether the kernel compiles on this device and agrees with the plain form, value and gradient, on random data."""
-    d, keys = 32, jax.random.split(jax.random.key(0), 3)
-    x, y = (jax.random.normal(key, (d + rows, 2 * SAMPLES)) for key, rows in zip(keys, (1, 0), strict=False))
-    weights = jnp.ones(2 * SAMPLES)
-    merged = merge(GaussianConditional(d).init(keys[2], y.T)["params"])
+    d, count = 32, 2 * SAMPLES
+    x_key, y_key, q_key = jax.random.split(jax.random.key(0), 3)
+    x = jax.random.normal(x_key, (d + 1, count)).at[-1].set(1)
+    y, weights = jax.random.normal(y_key, (d, count)), jnp.ones(count)
+    merged = merge(GaussianConditional(d).init(q_key, y.T)["params"])
 
     def plain(merged):
-        return gaussian_nll(*gaussian_columns(merged, x.at[-1].set(1)), y, weights, samples=1)[0]
+        return gaussian_nll(*gaussian_columns(merged, x), y, weights, samples=1)[0]
 
     with jax.default_matmul_precision("float32"):
         expected = jax.value_and_grad(plain)(merged)
-        try:
-            found = jax.value_and_grad(nll_sum)(merged, x, y, weights, interpret)
-            found = jax.block_until_ready(found)
-        except Exception:  # Pallas, Triton and XLA raise many kinds where a device or a version is not theirs
-            return False
+    try:
+        with jax.default_matmul_precision(precision):
+            found = jax.block_until_ready(jax.value_and_grad(nll_sum)(merged, x, y, weights, interpret))
+    except Exception:  # Pallas, Triton and XLA raise many kinds where a device or a version is not theirs
+        return False
+    tolerance = 1e-4 if precision == "float32" else 1e-2  # the other products keep 10 bits
     return all(
-        bool(jnp.max(jnp.abs(a - b)) <= 1e-4 * jnp.max(jnp.abs(b)))
+        bool(jnp.max(jnp.abs(a - b)) <= tolerance * jnp.max(jnp.abs(b)))
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True)
     )

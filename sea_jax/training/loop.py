@@ -17,6 +17,7 @@ from sea_jax.config import Config, modality_pairs
 from sea_jax.diagnostics import diagnose
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, means, ranking_data, user_counts
+from sea_jax.graph import resolve_propagation
 from sea_jax.training import checkpoints as ckpt
 from sea_jax.training import fit_kernel, parallel
 from sea_jax.training.state import TrainState, init_state, make_data, make_model
@@ -74,13 +75,18 @@ def check_fits(config: Config, bundle: Bundle) -> None:
 
 
 def resolved(config: Config) -> Config:
-    """The settings with the form of the inner fit that suits this platform written out."""
-    return dataclasses.replace(config, club_fit=fit_kernel.resolve(config.club_fit))
+    """The settings with what suits this platform written out; raises SeaError for what cannot be had on it."""
+    return dataclasses.replace(
+        config,
+        club_fit=fit_kernel.resolve(config.club_fit, MATMUL[config.precision]),
+        propagation=resolve_propagation(config.propagation),
+    )
 
 
 def prepare(bundle: Bundle, config: Config) -> Run:
     """Everything up to the first epoch: graph and features on the devices, the initial state."""
     check_fits(config, bundle)
+    config = resolved(config)
     with jax.default_matmul_precision(MATMUL[config.precision]):
         whole = make_data(bundle, config)[0]
         model = make_model(bundle, config)
@@ -93,7 +99,7 @@ def prepare(bundle: Bundle, config: Config) -> Run:
             config=config,
             bundle=bundle,
             layout=layout,
-            programs=parallel.make_programs(bundle, resolved(config), layout),
+            programs=parallel.make_programs(bundle, config, layout),
             data=parallel.place_data(shares, layout, config.features),
             ranking=parallel.place_ranking(
                 ranking_data(
@@ -224,10 +230,12 @@ def fit(
       run: from `prepare`, perhaps restored.
       saved: a checkpointer, or None to write no checkpoints.
       report: called with the record of each epoch.
-      trace_dir: where to write a profiler's trace of the second epoch (the first one compiles); none if None.
+      trace_dir: where to write a profiler's trace of this call's second epoch (its first one compiles), or of the
+        first if there is no other to come; none if None.
     Returns: the run at its end; `measure(run, run.progress.best_params)` gives its result.
     """
-    traced = int(run.progress.state.epoch) + 1
+    start = int(run.progress.state.epoch)
+    traced = min(start + 1, run.config.epochs - 1)
     while not finished(run):
         wanted = trace_dir is not None and int(run.progress.state.epoch) == traced
         with jax.profiler.trace(trace_dir) if wanted else contextlib.nullcontext():

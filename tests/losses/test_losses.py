@@ -95,6 +95,42 @@ def test_solosim_equals_the_dense_formula(rng, block):
     np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("bound", [None, 20.0])
+def test_every_argument_of_the_blocked_sum_has_its_gradient(rng, bound):
+    anchors, candidates = (rng.normal(size=(n, 4)).astype(np.float32) for n in (9, 6))
+    weights, own, v = (rng.random(n).astype(np.float32) for n in (9, 9, 6))
+    v[2] = 0
+    excluded = np.array([0, 1, -1, 3, 4, 5, -1, 2, 0])
+
+    def dense(anchors, candidates, weights, own):
+        each = jnp.where(jnp.arange(6) == excluded[:, None], 0, v * jnp.exp(anchors @ candidates.T))
+        return weights @ jnp.log(each.sum(axis=1) + jnp.exp(own))
+
+    def blocked(anchors, candidates, weights, own):
+        return losses.logsumexp_sum(anchors, candidates, v, weights, excluded, own, bound, 4)
+
+    arguments = anchors, candidates, weights, own
+    expected, found = (jax.value_and_grad(f, argnums=(0, 1, 2, 3))(*arguments) for f in (dense, blocked))
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5)
+
+
+def test_unit_rows_need_no_search_for_the_largest_logit(rng):
+    """Whatever the temperature: the smallest that uses the bound, and one that is too small for it."""
+    rows = rng.normal(size=(2, 9, 4)).astype(np.float32)
+    anchors, candidates = rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+    for temperature in (1.0, 0.034, 0.01):
+        found, expected = (
+            losses.solosim(anchors, candidates, jnp.arange(9), temperature=temperature, unit_rows=unit_rows)[0]
+            for unit_rows in (True, False)
+        )
+        logits = (anchors.astype(np.float64) @ candidates.T) / temperature
+        largest = logits.max(axis=1)
+        by_hand = np.sum(np.log(np.exp(logits - largest[:, None]).sum(axis=1)) + largest - np.diag(logits))
+        assert float(found) == pytest.approx(by_hand, rel=1e-5)
+        assert float(expected) == pytest.approx(by_hand, rel=1e-5)
+
+
 def test_solosim_without_padding_candidates(rng):
     anchors = rng.normal(size=(5, 4)).astype(np.float32)
     padded = np.vstack([anchors, np.zeros((3, 4), np.float32)])

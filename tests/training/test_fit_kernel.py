@@ -42,15 +42,23 @@ def test_the_kernel_equals_the_formula(rng):
 
 def test_the_kernel_is_used_only_where_it_works(monkeypatch):
     assert fit_kernel.is_right(interpret=True)
-    assert fit_kernel.resolve("auto") == fit_kernel.resolve("plain") == "plain"
+    assert fit_kernel.resolve("auto", "float32") == fit_kernel.resolve("plain", "float32") == "plain"
     with pytest.raises(SeaError, match="--club_fit=kernel does not work on this device"):
-        fit_kernel.resolve("kernel")
+        fit_kernel.resolve("kernel", "tensorfloat32")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # a GPU that the kernel does not compile for
-    assert fit_kernel.resolve("auto") == "plain"
-    monkeypatch.setattr(fit_kernel, "is_right", lambda: True)
-    assert fit_kernel.resolve("auto") == "kernel"
+    assert fit_kernel.resolve("auto", "float32") == "plain"
+    monkeypatch.setattr(fit_kernel, "is_right", lambda precision: precision == "float32")
+    assert fit_kernel.resolve("auto", "float32") == "kernel"
+    assert fit_kernel.resolve("auto", "tensorfloat32") == "plain"  # seen to work at another precision only
 
 
 def test_a_kernel_that_computes_something_else_is_noticed(monkeypatch):
     monkeypatch.setattr(fit_kernel, "nll_sum", lambda q, *_: 1.001 * jnp.sum(q.first**2))
     assert not fit_kernel.is_right(interpret=True)
+
+
+def test_samples_that_no_program_would_read_are_refused():
+    q = merge(GaussianConditional(PART_WIDTH).init(jax.random.key(0), jnp.zeros((1, PART_WIDTH)))["params"])
+    x, y, weights = (jnp.zeros(shape) for shape in ((33, 100), (32, 100), (100,)))
+    with pytest.raises(ValueError, match="a multiple of 64 samples, not 100"):
+        fit_kernel.nll_sum(q, x, y, weights)
