@@ -41,8 +41,8 @@ def define_config_flags(names: Iterable[str] | None = None) -> None:
 def help_text() -> str:
     """The program's purpose and its flags, one line each, with defaults."""
     main = sys.modules["__main__"]
-    defined = flags.FLAGS.flags_by_module_dict()
-    ours = [flag for module in (sys.argv[0], __name__, "experiments.runs") for flag in defined.get(module, [])]
+    modules = flags.FLAGS.flags_by_module_dict().items()  # the program's own under its path; absl's are left out
+    ours = [flag for name, of in modules if name == sys.argv[0] or name.startswith("experiments.") for flag in of]
     lines = [f"  {'--' + flag.name + '=' + _shown(flag.default):32s} {flag.help}" for flag in ours]
     return "\n".join(
         [(main.__doc__ or "").strip(), "", *lines, "  --flagfile=FILE reads flags from a file, one a line."]

@@ -1,5 +1,6 @@
 """Trains, evaluates and checkpoints a model: `python experiments/train.py --flagfile=baby.flags`."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -141,7 +142,8 @@ def train(config: Config, bundle: bundles.Bundle, workdir: Path) -> dict:
         try:
             run = loop.fit(run, saved, report, str(workdir / "trace") if config.profile else None)
         finally:
-            saved.close()  # waits for a checkpoint that is still being written
+            with contextlib.suppress(Exception):  # what went wrong with a checkpoint, `fit` has told
+                saved.close()
     summary = summarise(run, records)
     if first:
         program.write_text(workdir / "summary.json", json.dumps(summary, indent=1))

@@ -20,6 +20,17 @@ def checkpointer(directory: Path) -> ocp.training.Checkpointer:
     )
 
 
+def wait(saved: ocp.training.Checkpointer) -> None:
+    """Returns when the last checkpoint is on disk; raises SeaError if it could not be written."""
+    try:
+        saved.wait()
+    except Exception as error:  # orbax and tensorstore raise many kinds for a full disk or a lost folder
+        raise SeaError(
+            f"a checkpoint could not be written to {saved.directory} ({_reason(error)}); make room there and give the "
+            "same command again, it goes on from the last good one."
+        ) from error
+
+
 def restore(saved: ocp.training.Checkpointer, like: Any, warn=lambda message: None) -> Any:
     """The newest checkpoint that can be read, or None if there is none at all.
 
@@ -34,11 +45,18 @@ def restore(saved: ocp.training.Checkpointer, like: Any, warn=lambda message: No
         try:
             return saved.load(checkpoint.step, like)
         except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-            warn(f"checkpoint {checkpoint.step} in {saved.directory} cannot be read ({reason}); trying the one before.")
+            warn(
+                f"checkpoint {checkpoint.step} in {saved.directory} cannot be read ({_reason(error)}); "
+                "trying the one before."
+            )
     if found:
         raise SeaError(
             f"no checkpoint in {saved.directory} can be read for this model and these flags; "
             "choose another --workdir to start anew."
         )
     return None
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -136,15 +136,15 @@ def restore(run: Run, saved, warn=lambda message: None) -> Run:
 def save(run: Run, saved) -> None:
     """A checkpoint of the run's progress; arrays are written undivided, whatever the number of devices.
 
-    They are copied before this returns and written while training goes on; `saved.close()` waits for the last.
-    Raises: what went wrong with the one before.
+    They are copied before this returns and written while training goes on; `checkpoints.wait` waits for the last.
+    Raises: SeaError if the one before could not be written.
     """
     progress, layout = run.progress, run.layout
     progress = progress._replace(
         state=parallel.undivide(progress.state, layout, layout.whole),
         best_params=parallel.undivide(progress.best_params, layout, layout.whole.params),
     )
-    saved.wait()
+    ckpt.wait(saved)
     saved.save_async(int(progress.state.epoch), progress, overwrite=True)
 
 
@@ -244,4 +244,6 @@ def fit(
         number = int(run.progress.state.epoch)
         if saved is not None and (number % run.config.checkpoint_every == 0 or finished(run)):
             save(run, saved)
+    if saved is not None:
+        ckpt.wait(saved)
     return run

@@ -162,8 +162,9 @@ def place_ranking(shares: list[RankingData], layout: Layout) -> RankingData:
 def place_data(shares: list[Data], layout: Layout, features: str = "device") -> Data:
     """Each device's share on that device, one device's features on the host if `features` says so; interactions on all."""
     if layout.axis is None:
-        kind = "pinned_host" if features == "host" else "device"
-        memory = jax.sharding.SingleDeviceSharding(jax.local_devices()[0], memory_kind=kind)
+        if features == "device":
+            return place(shares[0], DATA_AXES, layout)
+        memory = jax.sharding.SingleDeviceSharding(jax.local_devices()[0], memory_kind="pinned_host")
         data = place(shares[0]._replace(features={}), DATA_AXES, layout)
         return data._replace(features=jax.device_put(shares[0].features, memory))
     divided = stack_local([share._replace(interactions=None) for share in shares], layout)

@@ -53,7 +53,8 @@ def test_the_kernel_is_used_only_where_it_works(monkeypatch):
 
 
 def test_a_kernel_that_computes_something_else_is_noticed(monkeypatch):
-    monkeypatch.setattr(fit_kernel, "nll_sum", lambda q, *_: 1.001 * jnp.sum(q.first**2))
+    right = fit_kernel.nll_sum
+    monkeypatch.setattr(fit_kernel, "nll_sum", lambda *arguments: 1.001 * right(*arguments))
     assert not fit_kernel.is_right(interpret=True)
 
 
