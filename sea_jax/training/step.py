@@ -12,7 +12,7 @@ from sea_jax.models.backbones import DIVIDED, Backbone
 from sea_jax.models.conditionals import GaussianConditional, gaussian_columns, merge, unmerge
 from sea_jax.models.separation import PART_WIDTH, Separated
 from sea_jax.objective import Batch, Draws, objective
-from sea_jax.training.fit import fit
+from sea_jax.fitting import fit
 from sea_jax.training.fit_kernel import nll_sum
 from sea_jax.training.state import Data, TrainState, make_optimisers
 
