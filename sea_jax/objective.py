@@ -11,6 +11,7 @@ from sea_jax import axis as ax
 from sea_jax import losses
 from sea_jax.config import Config, modality_pairs
 from sea_jax.data import Data
+from sea_jax.models.layers import normalise
 from sea_jax.models.separation import Representation, Separated
 
 NEEDS_CONDITIONAL = ("club", "club_all_pairs", "l1out")  # separations whose q is fitted in every step
@@ -286,6 +287,26 @@ def embedding_norms(representation, batch, data, config, axis):
         for table, index in ((users, batch.users), (items, batch.positives), (items, batch.negatives))
     ]
     return {"reg": (config.reg_weight, mean(sum(norms), jnp.sum(weights), axis) / ax.size(axis))}
+
+
+def batch_contrast(anchors, candidates, batch: Batch, temperature: float, axis: ax.Axis) -> Array:
+    """This device's share of the mean over the batch's rows of InfoNCE, the candidates being the batch's rows.
+
+    Args:
+      anchors, candidates: this device's rows of the batch, of any length; they are made unit rows here.
+    """
+    weights = batch.weights
+    index = ax.row_index(anchors.shape[0], axis)
+    found = losses.solosim(
+        normalise(anchors),
+        ax.gather_rows(normalise(candidates), axis),
+        index,
+        weights[index],
+        temperature=temperature,
+        candidate_weights=weights,
+        unit_rows=True,
+    )
+    return mean(*found, axis)
 
 
 # Each: (representation, batch, data, config, axis) -> {name: (weight, this device's share of the term)}.
