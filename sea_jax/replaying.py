@@ -21,6 +21,7 @@ from sea_jax import files
 from sea_jax.config import Config, kind_of
 from sea_jax.data import Data
 from sea_jax.errors import SeaError
+from sea_jax.models import thinning
 from sea_jax.objective import Batch, Draws
 from sea_jax.propagation import product
 from sea_jax.training import loop, parallel
@@ -33,17 +34,48 @@ MODALITIES = ("image", "text")
 
 # MMRec's model: our backbone.
 BACKBONE_OF = {
+    "BPR": "mf",
+    "LightGCN": "lightgcn",
     "VBPR": "vbpr",
+    "FREEDOM": "freedom",
+    "BM3": "bm3",
+    "PGL": "pgl",
 }
 # By backbone, the recorded name of a setting: ours, or a function to {ours: value}; beside those of all.
 ALL_HAVE = {"learning_rate": "learning_rate", "batch_size": "batch_size", "embedding_size": "embedding_dim"}
+ALL_HAVE |= {"reg_weight": "reg_weight"}
+ITEM_GRAPH = {
+    "n_ui_layers": "layers",
+    "n_mm_layers": "item_layers",
+    "knn_k": "knn_k",
+    "mm_image_weight": lambda weight: {"knn_weights": (weight, 1 - weight)},
+}
 SETTINGS: dict[str, dict[str, str | Callable]] = {
-    "vbpr": {"reg_weight": "reg_weight"},
+    "mf": {},
+    "lightgcn": {"n_layers": "layers"},
+    "vbpr": {},
+    "freedom": ITEM_GRAPH | {"dropout": "freedom_edge_dropout"},
+    "bm3": {"n_layers": "layers", "dropout": "bm3_dropout", "cl_weight": "bm3_contrast_weight"},
+    "pgl": ITEM_GRAPH | {"dropout": "pgl_dropout", "kept_fraction": "pgl_kept", "temperature": "pgl_temperature"},
 }
 # By backbone, what MMRec's model does not read (None), or can be replayed at one value only.
-FIXED: dict[str, dict[str, Any]] = {}
-# By backbone, (data, recorded arrays of the epoch by name) -> the data of the epoch; for those that draw once an epoch.
-EPOCHS: dict[str, Callable] = {}
+FIXED: dict[str, dict[str, Any]] = {
+    "freedom": {"feat_embed_dim": None, "lambda_coeff": None, "cf_model": None},
+    "pgl": {"feat_embed_dim": None, "lambda_coeff": None, "mode": "local"},
+}
+
+
+def kept_edges(model, data: Data, drawn) -> Data:
+    """The data with the recorded pairs alone in the user-item graph."""
+    kept = jnp.zeros(data.interactions.users.shape[0], bool).at[drawn["kept_edges"]].set(True)
+    return thinning.thinned(data, kept, model.num_items)
+
+
+# By backbone, (model, data, recorded arrays of the epoch) -> the data of the epoch; for those that draw once an epoch.
+EPOCHS: dict[str, Callable] = {
+    "freedom": kept_edges,
+    "pgl": kept_edges,
+}
 # By backbone, the name under which one of our parameters was recorded, where it is another.
 NAMES: dict[str, Callable[[str], str]] = {
     "sea": lambda name: (
@@ -53,6 +85,7 @@ NAMES: dict[str, Callable[[str], str]] = {
 # By backbone, parameters whose true gradient is zero: what was recorded is rounding.
 NO_SIGNAL: dict[str, tuple[str, ...]] = {
     "sea": ("projection_head/dense0/bias", "projection_head/dense1/bias"),  # BatchNorm removes them
+    "freedom": ("image_projection/bias", "text_projection/bias"),  # they cancel in the difference of two items
 }
 STALE_EVALUATION = ("dragon",)  # ranked by the rows of the last training step
 
@@ -219,7 +252,7 @@ def make_programs(run: loop.Training) -> Programs:
     how = {"model": model, "config": config, "axis": layout.axis, "divided": divided}
 
     def of_epoch(data, drawn) -> Data:
-        return EPOCHS[config.backbone](data, drawn) if drawn else data
+        return EPOCHS[config.backbone](model, data, drawn) if drawn else data
 
     def probe(state, data, drawn, batch, draws):
         (_, (_, found)), gradient = loss_and_gradient(state, of_epoch(data, drawn), batch, draws, **how)
@@ -292,6 +325,9 @@ def replay(arrays: Arrays, config: Config) -> dict[str, np.ndarray]:
 
     if "model" in arrays:
         note_graphs({})
+        if "edge_weights" in arrays:
+            pairs = run.data.interactions
+            found["edge_weights"] = thinning.pair_weights(pairs, thinning.first_of_pair(pairs), counts[1])
         if config.backbone not in STALE_EVALUATION:
             note_evaluation("eval_init/")
     rows, losses = None, []
@@ -418,6 +454,8 @@ def of_mmrec(arrays: Arrays, found: dict) -> Worst:
             expected = arrays.matrix(name, value.shape).toarray()
             worst.norm("graph", value, expected, 1e-6)
             worst.note("graph", float(np.any((value != 0) != (expected != 0))), 0.5)
+        elif name == "edge_weights":
+            worst.norm("graph", value, arrays[name], 1e-6)
         elif rest.startswith("grad/"):
             if rest.endswith(NO_SIGNAL.get(backbone, ("-",))):
                 worst.note("gradient", np.abs(value), 1e-9)
