@@ -17,6 +17,10 @@ SMALLEST_FLOAT, LARGEST_FLOAT = 2.0**-126, 3.4e38  # the normal numbers of float
 OWN_DEFAULTS = {
     "sea": {"layers": 2, "item_layers": 1, "bpr_base": 2.0, "separation": "club", "alignment": "solosim"},
     "vbpr": {"reg_weight": 1e-2},
+    "mgcn": {"layers": 2, "item_layers": 1, "reg_weight": 1e-4, "train_features": True},
+    "lgmrec": {"layers": 2, "item_layers": 2, "reg_weight": 1e-6},
+    "smore": {"layers": 3, "item_layers": 1, "reg_weight": 1e-4, "train_features": True},
+    "dragon": {"layers": 2, "item_layers": 1, "reg_weight": 1e-3, "bpr_base": 2.0},
 }
 ELSE = {
     "layers": 0, "item_layers": 0, "bpr_base": math.e, "reg_weight": 0.0,
@@ -79,6 +83,18 @@ class Config:
     item_layers: int | None = setting(None, "propagation layers on the item graphs", low=0)
     train_features: bool | None = setting(None, "whether the raw features are trained along")
     vbpr_biases: bool = setting(False, "VBPR: the item biases of its paper")
+    mgcn_contrast_weight: float = setting(0.01, "MGCN: weight of the contrast with content", low=0.0)
+    lgmrec_hyperedges: int = setting(4, "LGMRec: hyperedges of each modality", low=1)
+    lgmrec_hyper_layers: int = setting(1, "LGMRec: rounds through the hyperedges", low=1)
+    lgmrec_keep_rate: float = setting(0.5, "LGMRec: share of hyperedges kept in training", above=0.0, high=1.0)
+    lgmrec_alpha: float = setting(0.3, "LGMRec: weight of the hyperedges' part in the final rows", low=0.0)
+    lgmrec_contrast_weight: float = setting(1e-4, "LGMRec: weight of the contrast between modalities", low=0.0)
+    smore_knn_k: tuple[int, ...] = setting(
+        (), "SMORE: nearest items of each modality; empty: image 10, text 15 for that pair, else knn_k", low=1
+    )
+    smore_dropout: float = setting(0.1, "SMORE: share of the preferences dropped in training", low=0.0, high=0.99)
+    smore_contrast_weight: float = setting(0.01, "SMORE: weight of the contrast with content", low=0.0)
+    dragon_user_neighbours: int = setting(40, "DRAGON: nearest users of each user", low=1)
 
     bpr_base: float | None = setting(None, "base of the logarithm in BPR", above=1.0)
     reg_weight: float | None = setting(None, "weight of the backbone's own penalty", low=0.0)

@@ -11,6 +11,7 @@ from sea_jax import axis as ax
 from sea_jax import losses
 from sea_jax.config import Config, modality_pairs
 from sea_jax.data import Data
+from sea_jax.models.layers import normalise
 from sea_jax.models.separation import Representation, Separated
 
 NEEDS_CONDITIONAL = ("club", "club_all_pairs", "l1out")  # separations whose q is fitted in every step
@@ -288,9 +289,77 @@ def embedding_norms(representation, batch, data, config, axis):
     return {"reg": (config.reg_weight, mean(sum(norms), jnp.sum(weights), axis) / ax.size(axis))}
 
 
+@jax.named_scope("contrast")
+def contrast_with_content(representation, batch, data, config, axis):
+    """contrast_items, contrast_users: InfoNCE of the positives' (users') side rows against content rows, which are
+    those of the batch, repeats counted; temperature 0.2. reg: (|u|^2 + |p|^2 + |n|^2) / 2 / batch_size, of final rows.
+    """
+    weight, views = getattr(config, f"{config.backbone}_contrast_weight"), representation.views
+    weights, terms = ax.local_slice(batch.weights, axis), {}
+    for name, of, index in (("contrast_items", "item", batch.positives), ("contrast_users", "user", batch.users)):
+        anchors, candidates = (
+            normalise(ax.take_rows(views[f"{part}_{of}"], index, axis)) for part in ("side", "content")
+        )
+        own = ax.row_index(anchors.shape[0], axis)
+        terms[name] = (weight, mean(*contrast(anchors, candidates, own, weights, batch.weights, axis), axis))
+    tables = (
+        (representation.user, batch.users),
+        (representation.item, batch.positives),
+        (representation.item, batch.negatives),
+    )
+    squares = sum(jnp.sum(ax.take_rows(table, index, axis) ** 2 * weights[:, None]) for table, index in tables)
+    return {"reg": (config.reg_weight, squares / 2 / config.batch_size), **terms}
+
+
+def contrast(anchors, candidates, own, weights, candidate_weights, axis):
+    """Sum and count of InfoNCE at temperature 0.2 of this device's anchors against the candidates of all devices.
+
+    own: each anchor's number among the candidates. candidate_weights: of all candidates, 0 for padding.
+    """
+    return losses.solosim(
+        anchors, ax.gather_rows(candidates, axis), own, weights,
+        temperature=0.2, candidate_weights=candidate_weights, unit_rows=True,
+    )  # fmt: skip
+
+
+@jax.named_scope("contrast")
+def hypergraph_contrast(representation, batch, data, config, axis):
+    """contrast_users, contrast_items: sums over the batch of InfoNCE between modalities, each earlier one's row of the
+    hypergraph against every later one's of all users or items; temperature 0.2. reg: as `embedding_norms`.
+    """
+    terms, weights = {}, ax.local_slice(batch.weights, axis)
+    sides = ("user", batch.users, data.user_weights), ("item", batch.positives, data.item_weights)
+    for side, index, of_rows in sides:
+        rows = {name: normalise(x) for name, x in representation.views[f"hyper_{side}"].items()}
+        own, of_all, names = ax.local_slice(index, axis), ax.gather_rows(of_rows, axis), list(rows)
+        pairs = [(earlier, later) for n, later in enumerate(names) for earlier in names[:n]]
+        if pairs:
+            found = [
+                contrast(ax.take_rows(rows[one], index, axis), rows[other], own, weights, of_all, axis)[0]
+                for one, other in pairs
+            ]
+            terms[f"contrast_{side}s"] = (config.lgmrec_contrast_weight, sum(found))
+    return terms | embedding_norms(representation, batch, data, config, axis)
+
+
+def dragon_penalties(representation, batch, data, config, axis):
+    """reg_MODALITY: mean square of the batch users' preferences. reg_user_weight: mean square of all users' weights."""
+    weights, of_users, terms = ax.local_slice(batch.weights, axis), data.user_weights, {}
+    for name, table in representation.views["user_preferences"].items():
+        squares = ax.take_rows(table, batch.users, axis) ** 2
+        terms[f"reg_{name}"] = mean(weights @ jnp.mean(squares, axis=1), jnp.sum(weights), axis)
+    squares = representation.views["user_modality_weight"] ** 2  # [users, modalities, 1]
+    terms["reg_user_weight"] = mean(of_users @ jnp.mean(squares, axis=(1, 2)), jnp.sum(of_users), axis)
+    return {name: (config.reg_weight, term) for name, term in terms.items()}
+
+
 # Each: (representation, batch, data, config, axis) -> {name: (weight, this device's share of the term)}.
 OWN_TERMS: dict[str, Callable] = {
     "sea": no_terms,
     "vbpr": embedding_norms,
+    "mgcn": contrast_with_content,
+    "lgmrec": hypergraph_contrast,
+    "smore": contrast_with_content,
+    "dragon": dragon_penalties,
 }
 RANKED_BY_OWN_TERMS: tuple[str, ...] = ()  # backbones whose own terms stand in for the ranking of pairs
