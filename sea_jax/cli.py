@@ -1,9 +1,11 @@
 """The command line: flags made from Config, flagfiles looked up, every error in one sentence. All that knows absl."""
 
+import contextlib
 import dataclasses
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -33,6 +35,13 @@ def _define(field: dataclasses.Field) -> None:
     else:
         define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
         define[kind](field.name, default, help)
+
+
+def define_run_flags() -> None:
+    """Flags of every program that reads a run."""
+    flags.DEFINE_string("workdir", None, "folder of the run", required=True)
+    flags.DEFINE_string("data_dir", "", "folder of the bundle, if it moved since training")
+    flags.DEFINE_enum("checkpoint", "best", ("best", "latest"), "which parameters")
 
 
 def config_from_flags() -> Config:
@@ -137,6 +146,28 @@ def guarded(main: Callable[[list[str]], int | None], arguments: list[str]) -> in
             raise
         print(stopped.args[0] if stopped.args else "stopped.", file=sys.stderr)
         return 130
+
+
+@contextlib.contextmanager
+def interrupts(enabled: bool = True) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, as a function to ask; a second one stops at once.
+
+    Training that is asked to stop between epochs can save the last one.
+    """
+    pressed = []
+
+    def press(signum, frame):
+        if pressed:
+            raise KeyboardInterrupt("stopped; the same command resumes from the last checkpoint.")
+        pressed.append(signum)
+        print("stopping after this epoch; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGINT, press) if enabled else None
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        if enabled:
+            signal.signal(signal.SIGINT, before)
 
 
 def tell(error: Exception) -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ from sea_jax.models.backbones import BACKBONES, Backbone
 from sea_jax.recommender import Recommender
 from sea_jax.training import checkpoints as ckpt
 from sea_jax.training import fit_kernel, parallel
-from sea_jax.training.state import TrainState, init_state, make_model
+from sea_jax.training.state import TrainState, host_data, init_state, make_model
 
 copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own, by one program
 
@@ -103,7 +104,7 @@ def prepare(bundle: Bundle, config: Config) -> Training:
     check_fits(config, bundle)
     config = resolved(config)
     layout = parallel.layout(config)
-    host = datas.gather(bundle, config, BACKBONES[config.backbone].graphs(bundle, config))
+    host = host_data(bundle, config)
     data = parallel.place_data(datas.divide(host, config, layout.parts), layout, config.features)
     model = make_model(bundle, config, layout.parts, layout.axis)
 
@@ -142,11 +143,11 @@ def prepare(bundle: Bundle, config: Config) -> Training:
     )
 
 
-def restore(run: Training, saved, warn=lambda message: None) -> Training:
+def restore(run: Training, directory: Path, warn=lambda message: None) -> Training:
     """The run at its newest readable checkpoint; unchanged if there is none."""
     whole = parallel.host_shapes(run.whole)
     like = Progress(whole, whole.params, *(np.zeros((), dtype) for dtype in (np.int32, np.float64, np.int32)))
-    found = ckpt.restore(saved, like, warn)
+    found = ckpt.restore(directory, like, warn)
     if found is None:
         return run
     state = found.state._replace(key=jax.random.wrap_key_data(found.state.key))
@@ -194,13 +195,13 @@ def diagnostics(run: Training, params) -> dict[str, float]:
     return diagnose(jax.tree.map(lambda rows: parallel.whole_rows(rows, run.bundle.num_items, run.layout), parts))
 
 
-def recommender(run: Training, params, notes: dict[str, str] | None = None) -> Recommender:
+def recommender(run: Training, params, notes: dict | None = None) -> Recommender:
     """What recommending, serving and comparing need of these parameters."""
     bundle, (user, item) = run.bundle, embeddings(run, params)
+    titles = bundle.shown["titles"].tolist() if "titles" in bundle.shown else None
     return Recommender.from_vectors(
-        user, item, bundle.train,
-        user_ids=bundle.user_ids, item_ids=bundle.item_ids, titles=bundle.shown.get("titles"), notes=notes,
-    )  # fmt: skip
+        user, item, bundle.train, user_ids=bundle.user_ids, item_ids=bundle.item_ids, titles=titles, notes=notes or {}
+    )
 
 
 def finished(run: Training) -> bool:
@@ -266,7 +267,11 @@ def latest(progress: Progress) -> tuple[Any, int]:
 
 
 def fit(
-    run: Training, saved=None, report: Callable[[dict], None] = lambda record: None, trace_dir: str | None = None
+    run: Training,
+    saved=None,
+    report: Callable[[dict], None] = lambda record: None,
+    trace_dir: str | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Training:
     """Trains until the epochs or the patience are used up.
 
@@ -276,6 +281,7 @@ def fit(
       report: called with the record of each epoch.
       trace_dir: where to write a profiler's trace of this call's second epoch (its first one compiles), or of the
         first if there is no other to come; none if None.
+      stop: asked after each epoch; if it says yes, the progress is saved and KeyboardInterrupt raised.
     Returns: the run at its end; `measure(run, best(run.progress)[0])` gives its result.
     """
     start = int(run.progress.state.epoch)
@@ -286,8 +292,13 @@ def fit(
             run, record = advance(run)
         report(record)
         number = int(run.progress.state.epoch)
-        if saved is not None and (number % run.config.checkpoint_every == 0 or finished(run)):
+        stopped = stop() and not finished(run)
+        if saved is not None and (number % run.config.checkpoint_every == 0 or stopped or finished(run)):
             save(run, saved)
+        if stopped:
+            if saved is not None:
+                ckpt.wait(saved)
+            raise KeyboardInterrupt(f"stopped after epoch {number}; the same command resumes.")
     if saved is not None:
         ckpt.wait(saved)
     return run

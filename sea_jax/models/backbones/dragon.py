@@ -11,7 +11,7 @@ from sea_jax.models.backbones.base import Backbone, Encoded, softmax_init
 from sea_jax.models.item_map import matmul
 from sea_jax.models.layers import Dense, normalise
 from sea_jax.models.separation import Representation
-from sea_jax.propagation import product, propagate
+from sea_jax.propagation import power, product, propagate
 
 
 class Encoder(nn.Module):
@@ -74,16 +74,13 @@ class DRAGON(Backbone):
             flat = propagate(data.adjacency, flat, self.config.layers, self.axis)
             users = data.user_weights.shape[0]
             item = flat[users:]
-            enriched = item
-            for _ in range(self.config.item_layers):
-                enriched = product(data.graphs["item"], enriched, self.axis)
-
+            similar = power(data.graphs["item"], item, self.config.item_layers, self.axis)
             weight = self.param("user_modality_weight", weight_init, (users, len(self.widths)))
             user = (flat[:users].reshape(users, -1, self.dim) * weight).reshape(users, -1)
             user = user + product(data.graphs["user"], user, self.axis)
         shares = jnp.split(item, len(self.widths), axis=1)
         parts = {name: of.parts(x) for (name, of), x in zip(encoded.items(), shares, strict=True)}
-        return self.represent(user, item + enriched, parts, user_preferences=tables, user_modality_weight=weight)
+        return self.represent(user, item + similar, parts, user_preferences=tables, user_modality_weight=weight)
 
     def encoder(self, data, name, width) -> Encoded:
         """MLP(X^m); with the separation and --split=input, SEA's item map stands before it."""

@@ -10,7 +10,7 @@ from sea_jax.models.backbones.base import Backbone
 from sea_jax.models.item_map import matmul
 from sea_jax.models.layers import Dense, normalise, xavier_uniform
 from sea_jax.models.separation import Representation
-from sea_jax.propagation import product, propagate
+from sea_jax.propagation import light_gcn, power, product
 
 
 class LGMRec(Backbone):
@@ -53,8 +53,7 @@ class LGMRec(Backbone):
         item = self.table("item_embedding_table", self.num_items, self.dim, xavier_uniform)
         users = user.shape[0]
         with jax.named_scope("propagation"):
-            total = propagate(data.adjacency, jnp.concatenate([user, item]), config.layers, self.axis)
-            cge = total / (config.layers + 1)
+            cge = jnp.concatenate(light_gcn(data.adjacency, user, item, config.layers, self.axis))
 
         encoded = {name: self.encode(data, name, width, xavier_uniform, bias=False) for name, width in self.widths}
         hyper = []
@@ -69,8 +68,7 @@ class LGMRec(Backbone):
             real = (data.edges < data.interactions.users.shape[0]).astype(columns.dtype)
             sums = product(graph.reweight(data.adjacency, real), padded, self.axis)[:users]
             z = jnp.concatenate([sums[:, : flat.shape[1]] / jnp.maximum(sums[:, -1:], 1), flat])
-            for _ in range(config.item_layers):
-                z = product(data.adjacency, z, self.axis)
+            z = power(data.adjacency, z, config.item_layers, self.axis)
             local = [normalise(x) for x in jnp.split(z, len(encoded), axis=1)]
             parts = {name: of.parts(x[users:]) for (name, of), x in zip(encoded.items(), local, strict=True)}
 

@@ -8,7 +8,7 @@ from sea_jax import adjacency
 from sea_jax.models.backbones.base import Backbone
 from sea_jax.models.layers import Dense, xavier_uniform
 from sea_jax.models.separation import Representation
-from sea_jax.propagation import product, propagate
+from sea_jax.propagation import light_gcn, power, product
 
 
 class Query(nn.Module):
@@ -55,8 +55,7 @@ class MGCN(Backbone):
         for name, width in self.widths:
             encoded = self.encode(data, name, width)
             h = item * nn.sigmoid(Dense(self.dim, self.dim, name=f"gate_{name}")(encoded.x))
-            for _ in range(self.config.item_layers):
-                h = product(data.graphs[f"{name}_item"], h, self.axis)
+            h = power(data.graphs[f"{name}_item"], h, self.config.item_layers, self.axis)
             items.append(h)
             parts[name] = encoded.parts(h)
         nodes = with_users(self, data, items)
@@ -76,8 +75,8 @@ def content_of(model: Backbone, data):
     user = model.table("user_embedding_table", model.num_users, model.dim, xavier_uniform)
     item = model.table("item_embedding_table", model.num_items, model.dim, xavier_uniform)
     with jax.named_scope("propagation"):
-        total = propagate(data.adjacency, jnp.concatenate([user, item]), model.config.layers, model.axis)
-    return user, item, total / (model.config.layers + 1)
+        content = jnp.concatenate(light_gcn(data.adjacency, user, item, model.config.layers, model.axis))
+    return user, item, content
 
 
 def with_users(model: Backbone, data, items: list) -> list:

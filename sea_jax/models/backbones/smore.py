@@ -10,7 +10,7 @@ from sea_jax.models.backbones.base import Backbone
 from sea_jax.models.backbones.mgcn import Query, content_of, contrasted, with_users
 from sea_jax.models.layers import Dense
 from sea_jax.models.separation import Representation
-from sea_jax.propagation import product
+from sea_jax.propagation import power
 
 
 class SMORE(Backbone):
@@ -69,8 +69,7 @@ class SMORE(Backbone):
         items, parts = [], {}
         for name in self.names():
             h = item * nn.sigmoid(Dense(self.dim, self.dim, name=f"gate_{name}")(self.filtered(name, spectra[name])))
-            for _ in range(self.config.item_layers):
-                h = product(data.graphs[f"{name}_item"], h, self.axis)
+            h = power(data.graphs[f"{name}_item"], h, self.config.item_layers, self.axis)
             items.append(h)
             if name in encoded:
                 parts[name] = encoded[name].parts(h)
