@@ -103,8 +103,10 @@ def separation(parts: Separated, permutation, conditional, weights, config: Conf
     center, logvar = conditional(generic)
     index = ax.row_index(weights.shape[0], axis)
     if config.separation == "club_all_pairs":
-        moments = ax.psum(losses.weighted_moments(unique, weights), axis)
-        found = losses.club_all_pairs(center, logvar, unique, weights, moments=moments)
+        count, first, _ = ax.psum(losses.weighted_moments(unique, weights), axis)
+        middle = jax.lax.stop_gradient(first / count)  # a variance is made of squares about a place near the mean
+        moments = ax.psum(losses.weighted_moments(unique, weights, middle), axis)
+        found = losses.club_all_pairs(center, logvar, unique, weights, moments=moments, centre=middle)
     elif config.separation == "l1out":
         others = (*(ax.gather_rows(x, axis) for x in (center, logvar, weights)), index)
         found = losses.l1out(center, logvar, unique, weights, others=others)
