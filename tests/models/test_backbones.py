@@ -67,7 +67,7 @@ def parts_and_objective(config):
 
     parts = {m: Separated(rows(), rows(), normalise(rows())) for m in ("image", "text")}
     representation = Representation(rows(), rows(), parts, {})
-    data = divide(host_data(dataset({"image": 3, "text": 3}), config), config)[0]
+    data = jax.tree.map(jnp.asarray, divide(host_data(dataset({"image": 3, "text": 3}), config), config)[0])
     index = np.arange(20, dtype=np.int32)
     batch = Batch(index, index, index[::-1].copy(), np.ones(20, np.float32))
     draws = Draws({m: jnp.asarray(rng.permutation(ITEMS)) for m in parts})
