@@ -27,7 +27,8 @@ def define_config_flags(names: Iterable[str] | None = None) -> None:
 
 def _define(field: dataclasses.Field) -> None:
     kind, several = kind_of(field)
-    help, default, choices = field.metadata["help"], field.default, field.metadata["choices"]
+    default, choices = field.default, field.metadata["choices"]
+    help = field.metadata["help"] + ("; by default the backbone's own" if default is None else "")
     if several:
         flags.DEFINE_list(field.name, [str(value) for value in default], help)
     elif choices:

@@ -145,9 +145,12 @@ def club(parts, permutation, conditional, weights, axis):
 
 
 def club_all_pairs(parts, permutation, conditional, weights, axis):
-    moments = ax.psum(losses.weighted_moments(parts.unique, weights), axis)
+    count, first, _ = ax.psum(losses.weighted_moments(parts.unique, weights), axis)
+    middle = jax.lax.stop_gradient(first / count)  # a variance is made of squares about a place near the mean
+    moments = ax.psum(losses.weighted_moments(parts.unique, weights, middle), axis)
     center, logvar = conditional(parts.generic)
-    return mean(*losses.club_all_pairs(center, logvar, parts.unique, weights, moments=moments), axis)
+    found = losses.club_all_pairs(center, logvar, parts.unique, weights, moments=moments, centre=middle)
+    return mean(*found, axis)
 
 
 def l1out(parts, permutation, conditional, weights, axis):
