@@ -40,9 +40,12 @@ def program(path, *flags, devices=3):
 @pytest.mark.parametrize("propagation", ["csr", "jraph"])
 @pytest.mark.parametrize("name", ["within", "across"])
 def test_sea(name, propagation):
-    _, worst = replayed(replaying.read(DATA / f"sea_trajectory_{name}.npz"), propagation=propagation)
+    arrays = replaying.read(DATA / f"sea_trajectory_{name}.npz")
+    found, worst = replayed(arrays, propagation=propagation)
     assert set(worst) == KINDS
     assert max(worst.values()) <= 1, worst
+    found["step0/user_embedding"] = found["step0/user_embedding"] * np.float32(1.001)
+    assert replaying.deviations(arrays, found)["embedding"] > 1
 
 
 @pytest.mark.parametrize("name", ["within", "across"])
@@ -64,13 +67,6 @@ def test_under_pmap(file, devices):
     assert max(json.loads(done.stdout)["worst_fraction_of_tolerance"].values()) <= 1
 
 
-def test_a_wrong_number_of_sea_is_noticed():
-    arrays = replaying.read(DATA / "sea_trajectory_within.npz")
-    found, _ = replayed(arrays)
-    found["step0/user_embedding"] = found["step0/user_embedding"] * np.float32(1.001)
-    assert replaying.deviations(arrays, found)["embedding"] > 1
-
-
 # MMRec's models.
 
 
@@ -83,22 +79,19 @@ def test_every_backbone_has_a_trajectory():
 def test_mmrec(path):
     arrays = replaying.read(path)
     found, worst = replayed(arrays)
-    assert set(worst) >= {*arrays["loss_names"].tolist(), "embedding", "evaluation", "gradient", "change"} - (
-        {"embedding"} if path.stem == "dragon" else set()
-    )
+    kinds = {*arrays["loss_names"].tolist(), "evaluation", "gradient", "change"}
+    assert set(worst) >= kinds | (set() if path.stem == "dragon" else {"embedding"})
     assert max(worst.values()) <= 1, worst
-    # Every number that was found is compared: none may be wrong by more than its tolerance.
-    for name in found:
-        kinds = ("change", "gradient") if name.split("/")[-2:-1] == ["grad"] or "/grad/" in name else ()
-        spoilt = {**found, name: found[name] * 1.03 + 1e-4}
-        assert max(replaying.deviations(arrays, spoilt).values()) > 1, (name, kinds)
+    for name in found:  # every number that was found is compared
+        spoilt = found | {name: found[name] * 1.03 + 1e-4}
+        assert max(replaying.deviations(arrays, spoilt).values()) > 1, name
 
 
 def test_spoilt_files_fail():
     arrays = replaying.read(DATA / "mmrec" / "freedom.npz")
     found, _ = replayed(arrays)
     for name in ("losses", "losses_float64", "after5/text_feature_table", "step0/masked_graph_vals", "edge_weights"):
-        spoilt = replaying.Arrays(arrays | {name: arrays[name] * 1.001 if name != "after5/text_feature_table" else 0})
+        spoilt = replaying.Arrays(arrays | {name: arrays[name] * np.float32(1.001)})
         assert max(replaying.deviations(spoilt, found).values()) > 1, name
     for name, value in (
         ("config/learning_rate", np.float64(1.2e-3)),
