@@ -62,3 +62,10 @@ def normalise(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
     """Rows divided by their L2 norm, whatever their scale; a zero row stays zero and has a finite gradient."""
     x = rescaled(x)  # the squares of a row that is not zero add up to 1/4 or more
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 0.25))
+
+
+def normalise_above(x: Float[Array, "*n d"], floor: float = 1e-12) -> Float[Array, "*n d"]:
+    """Rows divided by their L2 norm or by `floor`, whichever is larger, as PyTorch's normalize: a row that is shorter
+    than that stays short. For models in which such rows occur (LGMRec's, where dropout leaves but faint hyperedges).
+    """
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), floor**2))
