@@ -81,7 +81,7 @@ BAD = {
     "one-dimensional": (lambda f: np.save(f / "text_feat.npy", np.ones(9)), "shape (items, width)"),
     "strings": (lambda f: np.save(f / "text_feat.npy", np.full((9, 2), "a")), "must hold numbers"),
     "truncated": (lambda f: (f / "text_feat.npy").write_bytes((f / "text_feat.npy").read_bytes()[:90]), "text_feat.npy is damaged"),
-    "objects": (lambda f: np.save(f / "text_feat.npy", np.array([[{}]]), allow_pickle=True), "text_feat.npy is damaged"),
+    "objects": (lambda f: np.save(f / "text_feat.npy", np.array([[{}]]), allow_pickle=True), "text_feat.npy holds Python objects"),
     "id map": (lambda f: (f / "i_id_mapping.csv").write_text("asin\titemID\nB0\t0\n"), "names no asin"),
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+
 from sea_jax import bundle as bundles
 from sea_jax import files
 from sea_jax.errors import SeaError
