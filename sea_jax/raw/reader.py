@@ -88,14 +88,18 @@ class Times:
                 self.as_numbers = self.as_numbers or usable.any() or None
                 return np.where(usable, numbers, np.nan)
         for format in self.formats:
+            if format is None:  # polars guesses more than is wise, such as the order of day and month
+                iso = text.str.contains(r"^\d{4}-\d\d")
+                text, given = pl.select(pl.when(iso).then(text)).to_series(), text
             try:
                 moments = text.str.to_datetime(format=format, time_zone="UTC", time_unit="us", strict=False)
             except pl.exceptions.PolarsError:
-                continue
+                moments = pl.Series([None], dtype=pl.Datetime)
             if moments.is_not_null().any():
                 self.as_numbers = False
                 self.formats = (format,)
                 return moments.dt.epoch("us").cast(pl.Float64).to_numpy().astype(np.float64) / 1e6
+            text = given if format is None else text
         return np.full(len(text), np.nan)
 
     def seconds(self, times: np.ndarray) -> np.ndarray:
@@ -379,7 +383,10 @@ def _as_id(value) -> str | None:
         return str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
-    return str(value)
+    text = str(value)
+    return (
+        text if text.isascii() or text.encode("utf-8", "replace").decode() == text else "\0"
+    )  # half a character: no id
 
 
 def _parquet_frames(table: tables.Layout, roles, tell: Tell) -> Iterator[tuple]:

@@ -103,7 +103,7 @@ def layout(
     if kind == "json" or (not kind and text.lstrip().startswith("{")):
         if text.lstrip().startswith("["):
             raise SeaError(f"{path} is one JSON array; write it as JSON lines, one object a line.")
-        found = object_of(first[1])
+        found = object_of(text.encode())
         return Layout(path, "json", tuple(columns or (found if isinstance(found, dict) else ())), encoding=encoding)
     if not delimiter:
         tabbed = suffixes[-1:] in ([".tsv"], [".inter"], [".item"], [".user"])
@@ -260,7 +260,7 @@ def text_of(value) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
-        return " ".join(value.split())
+        return " ".join(value.split()).encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple | np.ndarray) or hasattr(value, "to_list"):
