@@ -94,5 +94,5 @@ def test_ratings_dates_and_the_record():
     with pytest.raises(SeaError, match="no interaction is left after this step: 9-core"):
         steps("9-core", pairs.core(start, 9, 9))
     for call in (lambda: pairs.rated(table([0], [0]), 3), lambda: pairs.dated(table([0], [0]), 1, 2)):
-        with pytest.raises(SeaError, match="needs? a column"):
+        with pytest.raises(SeaError, match=r"needs? a column"):
             call()

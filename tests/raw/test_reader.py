@@ -1,5 +1,6 @@
 """Interactions from every format; ids survive; broken lines are named, counted, and all that is skipped."""
 
+import contextlib
 import gzip
 import json
 import warnings
@@ -219,10 +220,8 @@ def test_fuzz_any_bytes_give_a_table_or_one_sentence(tmp_path_factory, content, 
     path.write_bytes(content)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        try:
+        with contextlib.suppress(SeaError):
             read(path, roles=("user", "item"))
-        except SeaError as error:
-            assert "\n" not in str(error).strip() or True
 
 
 @pytest.mark.parametrize(
