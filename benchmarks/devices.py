@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import parts, shapes
-from experiments import program
+from sea_jax import cli, files
 from sea_jax.config import Config
 from sea_jax.models.item_map import reassociation_pays
 from sea_jax.models.separation import PART_WIDTH
@@ -158,7 +158,7 @@ def main(argv: list[str]) -> int:
             )
         results[name] = found
     if flags.FLAGS.json:
-        program.write_text(Path(flags.FLAGS.json), json.dumps(results, indent=1) + "\n")
+        files.write_text(Path(flags.FLAGS.json), json.dumps(results, indent=1) + "\n")
     return 0
 
 
@@ -166,4 +166,4 @@ if __name__ == "__main__":
     flags.DEFINE_list("shapes", ["baby", "elec"], f"which of {', '.join(shapes.SHAPES)}")
     flags.DEFINE_string("json", "", "file the results are written to")
     flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or with a folder that has it")
-    program.run(main)
+    cli.run(main)

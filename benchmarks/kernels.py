@@ -21,7 +21,7 @@ from jax.experimental import topologies
 
 from benchmarks import shapes
 from benchmarks.run import settings
-from experiments import program
+from sea_jax import cli, files
 from sea_jax.training import loop, parallel
 
 # What XLA's compiler asks of a GPU; the vendor's figures.
@@ -147,16 +147,16 @@ def main(argv: list[str]) -> int:
             for one in found["loops"]:
                 print(f"{one['rounds']:8d} rounds of {one['kernels']:3d} kernels: {one['name']}", flush=True)
     if values.json:
-        program.write_text(Path(values.json), json.dumps({values.target: results}, indent=1) + "\n")
+        files.write_text(Path(values.json), json.dumps({values.target: results}, indent=1) + "\n")
     return 0
 
 
 if __name__ == "__main__":
     # Both compilers look for their device when JAX starts, and are told here that there is none.
     os.environ |= {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1", "TPU_SKIP_MDS_QUERY": "1"}
-    program.define_config_flags(["precision"])
+    cli.define_config_flags(["precision"])
     flags.DEFINE_enum("target", "h200", list(TARGETS), "the device to compile for")
     flags.DEFINE_list("shapes", ["baby"], f"which of {', '.join(shapes.SHAPES)}")
     flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or with a folder that has it")
     flags.DEFINE_string("json", "", "file the results are written to")
-    program.run(main)
+    cli.run(main)

@@ -15,7 +15,7 @@ from absl import flags
 from jax.extend.core import ClosedJaxpr, Literal
 
 from benchmarks.run import first_batch
-from experiments import program
+from sea_jax import cli, files
 from sea_jax import bundle as bundles
 from sea_jax.training import loop
 from sea_jax.training.state import make_model
@@ -112,14 +112,14 @@ def measure(bundle, config) -> dict:
 
 def main(argv: list[str]) -> int:
     del argv
-    config = program.config_from_flags()
-    program.prepare_platform(config)
+    config = cli.config_from_flags()
+    platform.prepare_platform(config)
     bundle = bundles.load(Path(config.data_dir), modalities=config.modalities or None)
     results = {}
     for seed in flags.FLAGS.seeds:
         results[seed] = measure(bundle, dataclasses.replace(config, seed=int(seed)))
         if flags.FLAGS.json:
-            program.write_text(Path(flags.FLAGS.json), json.dumps({config.precision: results}, indent=1) + "\n")
+            files.write_text(Path(flags.FLAGS.json), json.dumps({config.precision: results}, indent=1) + "\n")
     for seed, found in results.items():
         print(
             f"{config.precision} seed {seed}: first loss off by {found['first_loss_off_by']:.1e}, gradient by "
@@ -130,7 +130,7 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    program.define_config_flags()
+    cli.define_config_flags()
     flags.DEFINE_list("seeds", ["999", "1", "2"], "one run each")
     flags.DEFINE_string("json", "", "file the results are written to")
-    program.run(main)
+    cli.run(main)

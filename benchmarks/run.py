@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import parts, shapes
-from experiments import program
+from sea_jax import cli, files
 from experiments.replay import parameter_name
 from sea_jax import adjacency, sampling
 from sea_jax.config import Config
@@ -287,17 +287,17 @@ def main(argv: list[str]) -> int:
     for name in names:
         results[name] = measure(name)
         if flags.FLAGS.json:
-            program.write_text(Path(flags.FLAGS.json), json.dumps(results, indent=1) + "\n")
+            files.write_text(Path(flags.FLAGS.json), json.dumps(results, indent=1) + "\n")
     print(table(results))
     return 0
 
 
 if __name__ == "__main__":
-    program.define_config_flags(SETTINGS)
+    cli.define_config_flags(SETTINGS)
     flags.DEFINE_list("shapes", ["tiktok", "baby"], f"which of {', '.join(shapes.SHAPES)}")
     flags.DEFINE_string("json", "", "file the results are written to")
     flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or with a folder that has it")
     flags.DEFINE_float("seconds", 20.0, "time for repeating each measurement", lower_bound=0.0)
     flags.DEFINE_bool("torch", True, "time the eager PyTorch step too (needs torch)")
     flags.DEFINE_enum("worker", "", ("", "jax", "torch"), "used by the program itself: measure one side of one shape")
-    program.run(main)
+    cli.run(main)

@@ -16,7 +16,7 @@ from absl import flags
 
 from benchmarks import parts, shapes
 from benchmarks.run import first_batch, settings
-from experiments import program
+from sea_jax import cli, files
 from sea_jax.training import loop
 from sea_jax.training.state import make_model
 from sea_jax.training.step import step
@@ -75,7 +75,7 @@ def plot(path: Path, results: dict[str, list[dict]]) -> None:
     panels[0].set_ylabel("times the base")
     panels[0].legend(fontsize=9)
     figure.tight_layout()
-    program.save_figure(figure, path)
+    files.save_figure(figure, path)
 
 
 def main(argv: list[str]) -> int:
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> int:
                 f"{found['gflop']:8.2f}{found['memory_mb']:11.1f}",
                 flush=True,
             )
-    program.write_text(output / "scaling.json", json.dumps(results, indent=1) + "\n")
+    files.write_text(output / "scaling.json", json.dumps(results, indent=1) + "\n")
     plot(output / "scaling.png", results)
     print(f"wrote scaling.json and scaling.png to {output}")
     return 0
@@ -103,4 +103,4 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_string("output", None, "folder for the table and the plot", required=True)
     flags.DEFINE_integer("repeats", 9, "timed steps at each size", lower_bound=1)
-    program.run(main)
+    cli.run(main)

@@ -16,7 +16,7 @@ from absl import flags
 
 from benchmarks import shapes
 from benchmarks.run import settings
-from experiments import program
+from sea_jax import cli, files
 from sea_jax.training import checkpoints, loop
 
 SETTINGS = ("precision", "propagation", "club_fit", "features", "checkpoint_every", "compilation_cache_dir")
@@ -24,7 +24,7 @@ SETTINGS = ("precision", "propagation", "club_fit", "features", "checkpoint_ever
 
 def measure(bundle, config) -> dict:
     """Seconds of a run from data in memory to its last checkpoint on disk, and of what it consists of."""
-    program.prepare_platform(config)
+    platform.prepare_platform(config)
     records = []
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +42,7 @@ def measure(bundle, config) -> dict:
         "topology": "real" if bundle.manifest["real"] else "synthetic",
         "epochs": len(records),
         "whole_s": whole,
-        "compile_s": program.compile_seconds(),
+        "compile_s": platform.compile_seconds(),
         "training_s": sum(training),
         "ranking_s": sum(ranking),
         "other_s": whole - sum(training) - sum(ranking),
@@ -60,14 +60,14 @@ def main(argv: list[str]) -> int:
     for name, value in found.items():
         print(f"{name:18s}{value:.2f}" if isinstance(value, float) else f"{name:18s}{value}")
     if values.json:
-        program.write_text(Path(values.json), json.dumps(found, indent=1) + "\n")
+        files.write_text(Path(values.json), json.dumps(found, indent=1) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    program.define_config_flags(SETTINGS)
+    cli.define_config_flags(SETTINGS)
     flags.DEFINE_enum("shape", "baby", list(shapes.SHAPES), "the size of the data")
     flags.DEFINE_integer("epochs", 107, "passes over the training interactions", lower_bound=1)
     flags.DEFINE_string("interactions", "", "folder with NAME.inter of real interactions, or with a folder that has it")
     flags.DEFINE_string("json", "", "file the results are written to")
-    program.run(main)
+    cli.run(main)

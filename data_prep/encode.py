@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments import program as cli
+from sea_jax import cli, files
 from sea_jax.errors import SeaError
 from sea_jax.raw import encoders
 from sea_jax.raw.encoders import rows as tables
@@ -159,7 +159,7 @@ class Progress:
 
 def main(argv: list[str]) -> int:
     del argv
-    values = flags.FLAGS
+    values = cli.FLAGS
     ids, columns = collect(values)
     # Before anything is computed: a misspelt encoder or a missing package is told at once.
     chosen = {modality: encoders.get(modality, getattr(values, f"{modality}_encoder")) for modality in columns}
@@ -175,10 +175,10 @@ def main(argv: list[str]) -> int:
         print(f"{modality}: {time.monotonic() - start:.1f} s")
         missing = [ids[row] for row in np.flatnonzero(encoded.missing)]
         record["modalities"][modality] = {**encoded.record(), "missing_items": missing}
-        with cli.whole(output / f"{modality}_feat.npy") as aside, open(aside, "wb") as file:
+        with files.whole(output / f"{modality}_feat.npy") as aside, open(aside, "wb") as file:
             np.save(file, encoded.features)
-    cli.write_text(output / "items.txt", "".join(f"{id}\n" for id in ids))
-    cli.write_text(output / "encoding.json", json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    files.write_text(output / "items.txt", "".join(f"{id}\n" for id in ids))
+    files.write_json(output / "encoding.json", record)
     print(f"wrote {os.fspath(output)}")
     return 0
 

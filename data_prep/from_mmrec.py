@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from experiments import program
 from sea_jax import bundle as bundles
+from sea_jax import cli
 from sea_jax.errors import SeaError
 
 COLUMNS = ("userID", "itemID", "x_label")
@@ -176,4 +176,4 @@ if __name__ == "__main__":
     flags.DEFINE_list("modalities", [], "modalities to keep, in this order; all, image first, by default")
     flags.DEFINE_integer("knn_k_max", 20, "nearest items kept per item and modality; training may use fewer")
     flags.DEFINE_string("name", "", "name of the dataset; that of the .inter file by default")
-    program.run(main)
+    cli.run(main)

@@ -15,11 +15,11 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from experiments import program
+from sea_jax import cli, files
 from sea_jax import losses
 from sea_jax.models.conditionals import GaussianConditional, LinearGaussianConditional
 from sea_jax.models.critics import QuadraticCritic, SeparableCritic, joint_and_independent
-from sea_jax.training.fit import fit
+from sea_jax.fitting import fit
 
 COLUMNS = ("estimator", "side", "conditional", "dimension", "true_mi", "mean", "std", "runs")
 STEPS, QUICK_STEPS = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0), (0.0, 4.0, 10.0)  # nats
@@ -240,7 +240,7 @@ def plot(path: Path, rows: list[dict]) -> None:
     figure.supxlabel("true mutual information (nats)", y=0.045)
     figure.supylabel("estimate (nats; cut at 16)")
     figure.tight_layout(rect=(0.01, 0.05, 1, 1))
-    program.save_figure(figure, path)
+    files.save_figure(figure, path)
 
 
 def main(argv: list[str]) -> int:
@@ -254,8 +254,8 @@ def main(argv: list[str]) -> int:
         rows = rows_of("exact", settings, runs[0], values.seed, steps, bar.update)
         rows += rows_of("fitted", settings, runs[1], values.seed, steps, bar.update)
         cubes = rows_of("cubes", settings, runs[1], values.seed, steps, bar.update)
-    program.write_table(output / "mi_study.csv", COLUMNS, (row.values() for row in rows))
-    program.write_table(output / "mi_study_cubes.csv", COLUMNS, (row.values() for row in cubes))
+    files.write_table(output / "mi_study.csv", COLUMNS, (row.values() for row in rows))
+    files.write_table(output / "mi_study_cubes.csv", COLUMNS, (row.values() for row in cubes))
     plot(output / "mi_study.png", rows)
     print(f"correlated Gaussians, {SAMPLES} samples, means over d = {', '.join(str(d) for d in dict(settings))}")
     print(table_of(rows))
@@ -269,4 +269,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", None, "folder for the tables and the figure", required=True)
     flags.DEFINE_bool("quick", False, "fewer dimensions and runs, in under a minute")
     flags.DEFINE_integer("seed", 0, "seed of every random number", lower_bound=0)
-    program.run(main)
+    cli.run(main)

@@ -1,64 +1,56 @@
 """Top-k lists in the original ids: `python experiments/recommend.py --workdir=DIR --k=20 --output=FILE.csv`."""
 
-from pathlib import Path
-
-import numpy as np
 from absl import flags
 
-from experiments import program, runs
+from sea_jax import cli, files
 from sea_jax.errors import SeaError
-from sea_jax.evaluation import recommend
-from sea_jax.training import loop
+from sea_jax.recommender import Recommender
+from sea_jax.training import runs
+
+BLOCK = 1024  # users at a time
 
 
 def main(argv: list[str]) -> int:
     del argv
-    if flags.FLAGS.k < 1:
-        raise SeaError(f"--k={flags.FLAGS.k} must be at least 1.")
-    run = runs.open_run(Path(flags.FLAGS.workdir), flags.FLAGS.data_dir)
-    params, _ = runs.choose(run, flags.FLAGS.checkpoint)
-    user_ids = names(run.bundle.user_ids, run.bundle.num_users)
-    item_ids = names(run.bundle.item_ids, run.bundle.num_items)
-    users = wanted(flags.FLAGS.users, user_ids)
-    user, item = loop.embeddings(run, params)
-    items, scores = recommend(user, item, run.bundle.train, users, flags.FLAGS.k)
-    write(Path(flags.FLAGS.output), users, items, scores, user_ids, item_ids)
-    print(f"wrote {len(users)} lists to {flags.FLAGS.output}")
+    values = cli.FLAGS
+    if values.k < 1:
+        raise SeaError(f"--k={values.k} must be at least 1.")
+    recommender = runs.open_run(values.workdir, values.data_dir).recommender(values.checkpoint)
+    users = wanted(values.users, recommender)
+    files.write_table(values.output, ("user", "rank", "item", "score"), rows(recommender, users, values.k))
+    print(f"wrote {len(users)} lists to {values.output}")
     return 0
 
 
-def names(ids: np.ndarray | None, count: int) -> np.ndarray:
-    """The original ids, or the numbers where the bundle has none."""
-    return np.arange(count).astype(str) if ids is None else np.asarray(ids).astype(str)
-
-
-def wanted(path: str, user_ids: np.ndarray) -> np.ndarray:
-    """Numbers of the users that the file lists, one original id a line; all users without a file."""
+def wanted(path: str, recommender: Recommender) -> list:
+    """The users that the file lists, one original id a line; all users without a file."""
+    ids = recommender.user_ids.tolist()
     if not path:
-        return np.arange(len(user_ids))
-    number = {name: n for n, name in enumerate(user_ids.tolist())}
-    lines = [line.strip() for line in Path(path).read_text().splitlines()]
+        return ids
+    known = {str(one): one for one in ids}
+    lines = [line.strip() for line in files.read_lines(path)]
     lines = [line for line in lines if line]
+    if not lines:
+        raise SeaError(f"{path} lists nobody; write one original user id a line.")
     for line in lines:
-        if line not in number:
+        if line not in known:
             raise SeaError(f"{path} names user {line!r}, whom the dataset does not know; list original user ids.")
-    return np.array([number[line] for line in lines], np.int64)
+    return [known[line] for line in lines]
 
 
-def write(path: Path, users, items, scores, user_ids, item_ids) -> None:
-    """One line per recommendation: user, rank, item, score; places that no item could take are left out."""
-    rows = (
-        (user_ids[user], rank, item_ids[item], f"{score:.6g}")
-        for user, row, of in zip(users, np.asarray(items), np.asarray(scores), strict=True)
-        for rank, (item, score) in enumerate(zip(row, of, strict=True), start=1)
-        if item >= 0
-    )
-    program.write_table(path, ("user", "rank", "item", "score"), rows)
+def rows(recommender: Recommender, users: list, k: int):
+    """One row per recommendation: user, rank, item, score; places that no item could take are left out."""
+    for start in range(0, len(users), BLOCK):
+        some = users[start : start + BLOCK]
+        for user, items, scores in zip(some, *recommender.recommend(some, k), strict=True):
+            for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1):
+                if item is not None:
+                    yield user, rank, item, f"{score:.6g}"
 
 
 if __name__ == "__main__":
-    runs.define_flags()
+    cli.define_run_flags()
     flags.DEFINE_string("users", "", "file of original user ids, one a line; all users without it")
-    flags.DEFINE_integer("k", 20, "items per list", lower_bound=1)
+    flags.DEFINE_integer("k", 20, "items per list")
     flags.DEFINE_string("output", None, "csv file to write", required=True)
-    program.run(main)
+    cli.run(main)

@@ -13,8 +13,8 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from data_prep.make_demo import make_demo
-from experiments import program
+from sea_jax.raw.demo import make_demo
+from sea_jax import cli, files
 from sea_jax import bundle as bundles
 from sea_jax.config import Config
 from sea_jax.diagnostics import ksg
@@ -126,7 +126,7 @@ def probe_rows(
 def write(path: Path, rows: list[dict]) -> None:
     """The rows as a csv file."""
     values = ([f"{v:.6g}" if isinstance(v, float) else v for v in row.values()] for row in rows)
-    program.write_table(path, rows[0], values)
+    files.write_table(path, rows[0], values)
 
 
 def probe_table(rows: list[dict]) -> str:
@@ -183,7 +183,7 @@ def plot(path: Path, cosines: list[dict], probes: list[dict]) -> None:
     right.set_title("Planted factors found in each part (demo data)")
     right.legend(fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.28), frameon=False)
     figure.tight_layout()
-    program.save_figure(figure, path)
+    files.save_figure(figure, path)
 
 
 def main(argv: list[str]) -> int:
@@ -222,4 +222,4 @@ if __name__ == "__main__":
     )
     flags.DEFINE_bool("quick", False, "small data, one short run each")
     flags.DEFINE_integer("seed", 0, "seed of the data", lower_bound=0)
-    program.run(main)
+    cli.run(main)

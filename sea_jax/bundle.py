@@ -1,32 +1,38 @@
 """The dataset on disk: schema, atomic save, load with every check, a description. NumPy and SciPy only."""
 
 import dataclasses
-import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse
 
-from sea_jax import adjacency
+from sea_jax import adjacency, files
 from sea_jax.errors import SeaError
+from sea_jax.files import sha256
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)  # 2 adds missing.npz, times.npz, shown.npz and ids that are numbers
 SPLITS = ("train", "valid", "test")
+SHOWN = ("titles", "pictures")
 REMAKE = "make the bundle again with data_prep"
+LARGEST = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
     """A dataset.
 
-    manifest: schema version, name, counts, modalities, hashes. train, valid, test: (n, 2) int32 user, item.
-    adjacency: (U + I, U + I) float32 CSR, users first. neighbours: by modality, (I, k_max) int32 nearest items and
-    float32 similarities. item_graph: (I, I) float32 CSR, their default fusion. features: by modality, (I, d_m)
-    float32. user_ids, item_ids: original ids as strings, or None.
+    manifest: schema version, name, counts, modalities, hashes. train, valid, test: (n, 2) int32 user, item; valid and
+    test may be empty. adjacency: (U + I, U + I) float32 CSR, users first. neighbours: by modality, (I, k_max) int32
+    nearest items and float32 similarities. features: by modality, (I, d_m) float32. user_ids, item_ids: original ids,
+    strings or integers, or None. missing: by modality that some item lacks, (I,) bool. times: by split, (n,) int64
+    seconds since 1970, or empty. shown: "titles" and "pictures", (I,) strings, those there are.
     """
 
     manifest: dict
@@ -35,10 +41,16 @@ class Bundle:
     test: np.ndarray
     adjacency: scipy.sparse.csr_matrix
     neighbours: dict[str, adjacency.Neighbours]
-    item_graph: scipy.sparse.csr_matrix
     features: dict[str, np.ndarray]
     user_ids: np.ndarray | None = None
     item_ids: np.ndarray | None = None
+    missing: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    times: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    shown: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.manifest["name"]
 
     @property
     def num_users(self) -> int:
@@ -52,52 +64,103 @@ class Bundle:
     def modalities(self) -> tuple[str, ...]:
         return tuple(self.features)
 
+    @property
+    def widths(self) -> tuple[tuple[str, int], ...]:
+        """(modality, columns of its features) in order."""
+        return tuple((name, x.shape[1]) for name, x in self.features.items())
+
+    def select(self, modalities: tuple[str, ...]) -> "Bundle":
+        """The dataset with these modalities alone, in this order; with all of them for ().
+
+        Raises: SeaError if it has no such modality.
+        """
+        for name in modalities:
+            if name not in self.features:
+                raise SeaError(f"{self.name} has no modality {name!r}; it has {', '.join(self.features)}.")
+        chosen = modalities or self.modalities
+        parts = {
+            part: {name: getattr(self, part)[name] for name in chosen if name in getattr(self, part)}
+            for part in ("features", "neighbours", "missing")
+        }
+        return dataclasses.replace(self, **parts)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the bundle as a folder, see `save`."""
+        save(self, path)
+
 
 def order_modalities(names) -> tuple[str, ...]:
     """Image first, then alphabetical."""
     return tuple(sorted(names, key=lambda name: (name != "image", name)))
 
 
+def check_modality(name: str) -> None:
+    """Raises SeaError for a name that flags, files or records could not carry."""
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W\d][\w.-]{0,63}", name):
+        raise SeaError(
+            f"a modality cannot be called {name!r}; take letters, digits, _, - and ., with a letter first, as in image."
+        )
+
+
 def build(
     name: str,
-    splits: dict[str, np.ndarray],
+    splits: Mapping[str, np.ndarray],
     num_users: int,
     num_items: int,
-    features: dict[str, np.ndarray],
+    features: Mapping[str, np.ndarray],
     *,
     knn_k_max: int = 20,
     user_ids: np.ndarray | None = None,
     item_ids: np.ndarray | None = None,
+    missing: Mapping[str, np.ndarray] | None = None,
+    honour_missing: bool = False,
+    times: Mapping[str, np.ndarray] | None = None,
+    shown: Mapping[str, np.ndarray] | None = None,
     notes: dict | None = None,
 ) -> Bundle:
-    """A bundle from interactions and features, with its graphs.
+    """A bundle from numbered interactions and features, with its graphs.
 
     Args:
       name: of the dataset.
-      splits: "train", "valid", "test": (n, 2) user, item.
+      splits: "train", and "valid" and "test" if there are such: (n, 2) user, item, numbered from 0.
       num_users, num_items: U, I.
-      features: by modality, in the order to keep, (I, d_m).
+      features: by modality, in the order to keep, (I, d_m), finite.
       knn_k_max: nearest items kept per item and modality.
       user_ids, item_ids: original ids.
+      missing: by modality, (I,) bool, the items that lack it (their rows stand in for what is not known).
+      honour_missing: whether such items stay out of that modality's neighbours and losses.
+      times, shown: see Bundle.
       notes: what else the manifest records (split, sources, what was repaired).
     Raises: SeaError if the parts do not fit together.
     """
-    if knn_k_max < 1:
+    num_users, num_items = (
+        _count(value, what) for value, what in ((num_users, "num_users"), (num_items, "num_items"))
+    )
+    if _count(knn_k_max, "knn_k_max") < 1:
         raise SeaError(f"--knn_k_max={knn_k_max} must be at least 1.")
-    splits = {split: np.ascontiguousarray(splits[split], np.int32).reshape(-1, 2) for split in SPLITS}
-    features = {key: np.ascontiguousarray(x, np.float32) for key, x in features.items()}
-    neighbours = {key: adjacency.nearest_items(x, knn_k_max) for key, x in features.items()}
-    k = min(10, knn_k_max)
+    unknown = set(splits) - set(SPLITS)
+    if unknown or "train" not in splits:
+        raise SeaError(f"splits must be train and perhaps valid and test; they are {', '.join(map(str, splits))}.")
+    splits = {split: _pairs(splits.get(split, ()), split, num_users, num_items) for split in SPLITS}
+    if not features:
+        raise SeaError("features is empty; give at least one modality, such as {'text': array of (items, width)}.")
+    features = {key: _features(key, x, num_items) for key, x in features.items()}
+    missing = {key: np.asarray(mask, bool) for key, mask in (missing or {}).items() if np.any(mask)}
+    neighbours = {
+        key: adjacency.nearest_items(x, knn_k_max, *([missing[key]] if honour_missing and key in missing else []))
+        for key, x in features.items()
+    }
     manifest = {
         "schema": SCHEMA,
-        "name": name,
-        "num_users": int(num_users),
-        "num_items": int(num_items),
+        "name": str(name),
+        "num_users": num_users,
+        "num_items": num_items,
         "interactions": {split: len(pairs) for split, pairs in splits.items()},
         "modalities": {key: x.shape[1] for key, x in features.items()},
         "modality_order": list(features),
         "knn_k_max": int(knn_k_max),
-        "item_graph": {"k": k, "weights": adjacency.default_weights(tuple(features))},
+        "honour_missing": bool(honour_missing),
+        "item_graph": {"k": min(10, int(knn_k_max)), "weights": adjacency.default_weights(tuple(features))},
         **(notes or {}),
     }
     bundle = Bundle(
@@ -105,13 +168,56 @@ def build(
         **splits,
         adjacency=adjacency.normalised_adjacency(splits["train"], num_users, num_items),
         neighbours=neighbours,
-        item_graph=adjacency.fuse_neighbours(neighbours, k, manifest["item_graph"]["weights"]),
         features=features,
-        user_ids=user_ids,
-        item_ids=item_ids,
+        user_ids=_ids(user_ids),
+        item_ids=_ids(item_ids),
+        missing=missing,
+        times={split: np.asarray(x, np.int64) for split, x in (times or {}).items()},
+        shown={key: np.asarray(x, np.str_) for key, x in (shown or {}).items()},
     )
-    validate(bundle, "the new bundle")
+    validate(bundle, "the new bundle", "mend what it is built from")
     return bundle
+
+
+def _count(value, what) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 < value <= LARGEST:
+        raise SeaError(f"{what}={value!r} must be a whole number from 1 to {LARGEST}.")
+    return int(value)
+
+
+def _pairs(pairs, split, num_users, num_items) -> np.ndarray:
+    pairs = np.asarray(pairs)
+    if pairs.size == 0:
+        return np.zeros((0, 2), np.int32)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
+        raise SeaError(f"{split} must be whole numbers of shape (n, 2), user and item; it is {pairs.dtype} {pairs.shape}.")
+    for column, count, kind in ((0, num_users, "user"), (1, num_items, "item")):
+        low, high = int(pairs[:, column].min()), int(pairs[:, column].max())
+        if low < 0 or high >= count:
+            raise SeaError(f"{split} names {kind} {low if low < 0 else high}, which is outside 0 to {count - 1}.")
+    return np.ascontiguousarray(pairs, np.int32)
+
+
+def _features(name, x, num_items) -> np.ndarray:
+    check_modality(name)
+    x = np.asarray(x)
+    if x.ndim != 2 or len(x) != num_items or not (
+        np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)
+    ):
+        raise SeaError(
+            f"features[{name!r}] must be numbers of shape ({num_items}, width), a row for each item; "
+            f"it is {x.dtype} {x.shape}."
+        )
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(x, np.float32)
+
+
+def _ids(ids) -> np.ndarray | None:
+    """Original ids as an array of integers or of strings."""
+    if ids is None:
+        return None
+    ids = np.asarray(ids)
+    return ids.astype(np.int64) if np.issubdtype(ids.dtype, np.integer) else ids.astype(np.str_)
 
 
 def save(bundle: Bundle, path: str | os.PathLike) -> None:
@@ -119,7 +225,9 @@ def save(bundle: Bundle, path: str | os.PathLike) -> None:
 
     Raises: SeaError if `path` exists and is no bundle; OSError if the disk is full or read-only.
     """
-    path = Path(path)
+    if not str(path):
+        raise SeaError("--output is empty; name a folder to write the bundle into.")
+    path = Path(os.path.realpath(path))
     if path.exists() and not (path / "manifest.json").is_file() and (not path.is_dir() or any(path.iterdir())):
         raise SeaError(f"{path} exists and is no bundle; choose another --output or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,27 +247,29 @@ def save(bundle: Bundle, path: str | os.PathLike) -> None:
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
-    np.savez(folder / "interactions.npz", **{split: getattr(bundle, split) for split in SPLITS})
+    files.write_npz(folder / "interactions.npz", {split: getattr(bundle, split) for split in SPLITS})
     scipy.sparse.save_npz(folder / "adjacency.npz", bundle.adjacency)
-    scipy.sparse.save_npz(folder / "item_graph.npz", bundle.item_graph)
-    np.savez(folder / "features.npz", **bundle.features)
+    graph = bundle.manifest["item_graph"]
+    item_graph = adjacency.fuse_neighbours(bundle.neighbours, graph["k"], graph["weights"])
+    scipy.sparse.save_npz(folder / "item_graph.npz", item_graph)  # for others to read; training fuses its own
+    files.write_npz(folder / "features.npz", bundle.features)
     nearest = {}
     for name, (indices, similarities) in bundle.neighbours.items():
         nearest |= {f"{name}_indices": indices, f"{name}_similarities": similarities}
-    np.savez(folder / "item_neighbours.npz", **nearest)
+    files.write_npz(folder / "item_neighbours.npz", nearest)
     ids = {"user_ids": bundle.user_ids, "item_ids": bundle.item_ids}
-    ids = {name: np.asarray(values, np.str_) for name, values in ids.items() if values is not None}
-    if ids:
-        np.savez(folder / "ids.npz", **ids)
+    optional = {
+        "ids.npz": {name: values for name, values in ids.items() if values is not None},
+        "missing.npz": bundle.missing,
+        "times.npz": bundle.times,
+        "shown.npz": bundle.shown,
+    }
+    for file, arrays in optional.items():
+        if arrays:
+            files.write_npz(folder / file, arrays)
     hashes = {file.name: sha256(file) for file in sorted(folder.glob("*.npz"))}
     text = json.dumps({**bundle.manifest, "hashes": hashes}, indent=1, ensure_ascii=False)
     (folder / "manifest.json").write_text(text, encoding="utf-8")
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load(path: str | os.PathLike, modalities: tuple[str, ...] | None = None, verify_hashes: bool = False) -> Bundle:
@@ -174,34 +284,38 @@ def load(path: str | os.PathLike, modalities: tuple[str, ...] | None = None, ver
     path = Path(path)
     manifest = _read_manifest(path)
     known = tuple(manifest["modality_order"])
-    wanted = known if modalities is None else modalities
+    wanted = tuple(modalities) if modalities else known
     for name in wanted:
         if name not in known:
             raise SeaError(f"{path / 'manifest.json'} has no modality {name!r}; it has {', '.join(known)}.")
     if verify_hashes:
         for file, expected in manifest["hashes"].items():
-            if not (path / file).is_file() or sha256(path / file) != expected:
+            if not (path / Path(file).name).is_file() or sha256(path / Path(file).name) != expected:
                 raise SeaError(f"{path / file} is missing or not the file that was written; {REMAKE}.")
-    nearest = _read(
-        path / "item_neighbours.npz", [f"{m}_{part}" for m in wanted for part in ("indices", "similarities")]
-    )
-    ids = _read(path / "ids.npz", None) if "ids.npz" in manifest["hashes"] else {}
+
+    def read(file, names=None):
+        return files.read_npz(path / file, names, REMAKE) if names is not None or file in manifest["hashes"] else {}
+
+    nearest = read("item_neighbours.npz", [f"{m}_{part}" for m in wanted for part in ("indices", "similarities")])
+    ids, missing = read("ids.npz"), read("missing.npz")
     bundle = Bundle(
         manifest=manifest,
-        **_read(path / "interactions.npz", SPLITS),
+        **read("interactions.npz", SPLITS),
         adjacency=_read_sparse(path / "adjacency.npz"),
         neighbours={m: (nearest[f"{m}_indices"], nearest[f"{m}_similarities"]) for m in wanted},
-        item_graph=_read_sparse(path / "item_graph.npz"),
-        features=_read(path / "features.npz", wanted),
+        features=read("features.npz", wanted),
         user_ids=ids.get("user_ids"),
         item_ids=ids.get("item_ids"),
+        missing={name: missing[name] for name in wanted if name in missing},
+        times=read("times.npz"),
+        shown=read("shown.npz"),
     )
-    validate(bundle, str(path))
+    validate(bundle, str(path), REMAKE)
     return bundle
 
 
 FIELDS = {
-    "schema": int, "num_users": int, "num_items": int, "interactions": dict, "modalities": dict,
+    "schema": int, "name": str, "num_users": int, "num_items": int, "interactions": dict, "modalities": dict,
     "modality_order": list, "knn_k_max": int, "hashes": dict,
 }  # fmt: skip
 
@@ -210,40 +324,22 @@ def _read_manifest(path: Path) -> dict:
     file = path / "manifest.json"
     if not file.is_file():
         raise SeaError(f"{path} is no bundle (it has no manifest.json); {REMAKE}.")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SeaError(f"{file} is damaged (no JSON); {REMAKE}.") from error
-    if not isinstance(manifest, dict):
-        raise SeaError(f"{file} is damaged (no JSON object); {REMAKE}.")
+    manifest = files.read_json(file, REMAKE)
     for field, kind in FIELDS.items():
-        if not isinstance(manifest.get(field), kind):
+        if not isinstance(manifest.get(field), kind) or isinstance(manifest[field], bool):
             raise SeaError(f"{file}: field {field} is missing or no {kind.__name__}; {REMAKE}.")
-    if manifest["schema"] != SCHEMA:
-        raise SeaError(f"{file}: schema is {manifest['schema']} and this version reads {SCHEMA}; {REMAKE}.")
-    if set(manifest["modality_order"]) != set(manifest["modalities"]) or not manifest["modality_order"]:
+    if manifest["schema"] not in READABLE:
+        raise SeaError(f"{file}: schema is {manifest['schema']} and this version reads {READABLE}; {REMAKE}.")
+    names = manifest["modality_order"]
+    if not names or not all(isinstance(name, str) for name in names) or set(names) != set(manifest["modalities"]):
         raise SeaError(f"{file}: fields modalities and modality_order do not agree; {REMAKE}.")
+    for name in names:
+        check_modality(name)
     return manifest
 
 
-def _read(file: Path, names) -> dict[str, np.ndarray]:
-    if not file.is_file():
-        raise SeaError(f"{file} is missing; {REMAKE}.")
-    try:
-        with open(file, "rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            names = arrays.files if names is None else names
-            for name in names:
-                if name not in arrays.files:
-                    raise SeaError(f"{file} has no field {name}; {REMAKE}.")
-            return {name: arrays[name] for name in names}
-    except SeaError:
-        raise
-    except Exception as error:  # zipfile, zlib, numpy: many kinds for a damaged file
-        raise SeaError(f"{file} is damaged and cannot be read; {REMAKE}.") from error
-
-
 def _read_sparse(file: Path) -> scipy.sparse.csr_matrix:
-    arrays = _read(file, ("data", "indices", "indptr", "shape"))
+    arrays = files.read_npz(file, ("data", "indices", "indptr", "shape"), REMAKE)
     try:
         matrix = scipy.sparse.csr_matrix(
             (arrays["data"], arrays["indices"], arrays["indptr"]), shape=tuple(arrays["shape"])
@@ -254,13 +350,13 @@ def _read_sparse(file: Path) -> scipy.sparse.csr_matrix:
     return matrix
 
 
-def validate(bundle: Bundle, where: str) -> None:
+def validate(bundle: Bundle, where: str, remedy: str = REMAKE) -> None:
     """Checks counts, ranges, dtypes and finiteness; raises SeaError naming file and field."""
     users, items = bundle.num_users, bundle.num_items
 
     def require(condition, file, field, wrong):
         if not condition:
-            raise SeaError(f"{where}: {file}, field {field}: {wrong}; {REMAKE}.")
+            raise SeaError(f"{where}: {file}, field {field}: {wrong}; {remedy}.")
 
     for split in SPLITS:
         pairs = getattr(bundle, split)
@@ -268,21 +364,18 @@ def validate(bundle: Bundle, where: str) -> None:
             pairs.ndim == 2 and pairs.shape[1] == 2 and pairs.dtype == np.int32,
             "interactions.npz", split, f"must be int32 of shape (n, 2), is {pairs.dtype} {pairs.shape}",
         )  # fmt: skip
-        require(len(pairs) > 0, "interactions.npz", split, "has no interactions")
+        require(len(pairs) > 0 or split != "train", "interactions.npz", split, "has no interactions")
         counted = bundle.manifest["interactions"].get(split)
         require(len(pairs) == counted, "interactions.npz", split, f"has {len(pairs)} rows, the manifest says {counted}")
-        for column, count, kind in ((0, users, "user"), (1, items, "item")):
+        for column, count, kind in ((0, users, "user"), (1, items, "item")) if len(pairs) else ():
             low, high = pairs[:, column].min(), pairs[:, column].max()
             require(
                 low >= 0 and high < count,
                 "interactions.npz", split, f"{kind} {low if low < 0 else high} is outside 0 to {count - 1}",
             )  # fmt: skip
-    for file, matrix, size in (
-        ("adjacency.npz", bundle.adjacency, users + items),
-        ("item_graph.npz", bundle.item_graph, items),
-    ):
-        require(matrix.shape == (size, size), file, "shape", f"is {matrix.shape} and must be {(size, size)}")
-        require(np.isfinite(matrix.data).all(), file, "data", "has values that are not finite")
+    matrix, size = bundle.adjacency, users + items
+    require(matrix.shape == (size, size), "adjacency.npz", "shape", f"is {matrix.shape} and must be {(size, size)}")
+    require(np.isfinite(matrix.data).all(), "adjacency.npz", "data", "has values that are not finite")
     for name, x in bundle.features.items():
         width = bundle.manifest["modalities"].get(name)
         require(
@@ -296,8 +389,19 @@ def validate(bundle: Bundle, where: str) -> None:
         require(right, "item_neighbours.npz", name, f"has shapes {indices.shape} and {similarities.shape}")
         inside = indices.size and indices.min() >= 0 and indices.max() < items
         require(inside, "item_neighbours.npz", name, "names items outside the catalogue")
+        require(np.isfinite(similarities).all(), "item_neighbours.npz", name, "has values that are not finite")
     for name, ids, count in (("user_ids", bundle.user_ids, users), ("item_ids", bundle.item_ids, items)):
-        require(ids is None or len(ids) == count, "ids.npz", name, f"must have {count} entries")
+        if ids is not None:
+            require(ids.shape == (count,), "ids.npz", name, f"must have {count} entries")
+            unique, repeats = np.unique(ids, return_counts=True)
+            require(len(unique) == count, "ids.npz", name, f"names {unique[repeats.argmax()]!s} twice")
+    for name, mask in bundle.missing.items():
+        require(mask.dtype == bool and mask.shape == (items,), "missing.npz", name, f"must be bool ({items},)")
+    for name, x in bundle.times.items():
+        right = name in SPLITS and x.shape == (len(getattr(bundle, name)),)
+        require(right, "times.npz", name, "must have one entry for each interaction of its split")
+    for name, x in bundle.shown.items():
+        require(name in SHOWN and x.shape == (items,), "shown.npz", name, f"must have {items} entries")
 
 
 def describe(bundle: Bundle) -> str:
@@ -307,11 +411,12 @@ def describe(bundle: Bundle) -> str:
     degree = np.bincount(bundle.train[:, 0], minlength=users)
     popularity = np.bincount(bundle.train[:, 1], minlength=items)
     lines = [
-        f"{bundle.manifest['name']}: {users:,} users, {items:,} items, {total:,} interactions ({total / users / items:.2%})",
+        f"{bundle.name}: {users:,} users, {items:,} items, {total:,} interactions ({total / users / items:.2%})",
         "  " + ", ".join(f"{split} {len(getattr(bundle, split)):,}" for split in SPLITS),
         f"  training interactions per user: median {int(np.median(degree))}, most {degree.max()}; "
         f"without any: {(degree == 0).sum()} users, {(popularity == 0).sum()} items",
         "  modalities: " + ", ".join(f"{name} {x.shape[1]} wide" for name, x in bundle.features.items()),
     ]
+    lines += [f"  {name}: {mask.sum()} items lack it" for name, mask in bundle.missing.items()]
     lines += [f"  {note}" for note in bundle.manifest.get("repairs", [])]
     return "\n".join(lines)

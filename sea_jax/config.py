@@ -1,73 +1,102 @@
 """Every setting: its type, default, meaning and limits, once. Flags, checks and records derive from here."""
 
 import dataclasses
+import math
+import numbers
 import re
+import typing
 from typing import Any
 
 from sea_jax.errors import SeaError
 
+METRICS = ("recall", "ndcg", "precision", "map", "hit", "mrr")
+LARGEST_INT = 2**31 - 1
+SMALLEST_FLOAT, LARGEST_FLOAT = 2.0**-126, 3.4e38  # the normal numbers of float32, in which everything is computed
 
-def setting(default: Any, help: str, *, numbers: bool = True, choices: tuple = (), low=None, above=None):
+# Settings whose default is the backbone's own: what its released code does (MMRec's, for all but sea).
+OWN_DEFAULTS = {
+    "sea": {"layers": 2, "item_layers": 1, "bpr_base": 2.0, "separation": "club", "alignment": "solosim"},
+    "vbpr": {"reg_weight": 1e-2},
+}
+ELSE = {
+    "layers": 0, "item_layers": 0, "bpr_base": math.e, "reg_weight": 0.0,
+    "separation": "none", "alignment": "none", "train_features": False,
+}  # fmt: skip
+
+
+GROUPS = {  # the first setting of each group that --help shows
+    "data_dir": "Paths and time",
+    "modalities": "Data",
+    "backbone": "Model",
+    "bpr_base": "Loss",
+    "learning_rate": "Optimiser",
+    "topk": "Evaluation and stopping",
+    "precision": "How it is computed",
+    "checkpoint_every": "Records",
+}
+
+
+def setting(default: Any, help: str, *, numbers: bool = True, choices: tuple = (), low=None, above=None, high=None):
     """A field of Config.
 
     Args:
-      default: its value unless told otherwise.
+      default: its value unless told otherwise; None where that is the backbone's own (OWN_DEFAULTS).
       help: one line for `--help`.
       numbers: whether it defines the run's numbers; a resumed run must agree in those that do.
       choices: the values allowed, if they are a short list.
-      low, above: smallest value allowed; value that must be exceeded.
+      low, above, high: smallest value allowed; value that must be exceeded; largest value allowed.
     """
-    metadata = {"help": help, "numbers": numbers, "choices": choices, "low": low, "above": above}
+    metadata = {"help": help, "numbers": numbers, "choices": choices, "low": low, "above": above, "high": high}
     return dataclasses.field(default=default, metadata=metadata)
-
-
-METRICS = ("recall", "ndcg", "precision", "map", "hit", "mrr")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All settings of a run. Defaults follow the paper; raises SeaError for a value that cannot be."""
+    """All settings of a run. Defaults follow the paper; raises SeaError for a value that cannot be.
 
-    # Paths and time
+    A setting that is None takes the backbone's own value. Lists are taken where tuples are meant.
+    """
+
     data_dir: str = setting("", "folder of the bundle that data_prep wrote", numbers=False)
     workdir: str = setting("", "folder this run writes into", numbers=False)
     epochs: int = setting(1000, "passes over the training interactions, at most", numbers=False, low=1)
-    seed: int = setting(999, "seed of every random number", low=0)
+    seed: int = setting(999, "seed of every random number", low=0, high=2**32 - 1)
 
-    # Data
     modalities: tuple[str, ...] = setting((), "modalities to use, in this order; empty: all, in the bundle's order")
     knn_k: int = setting(10, "nearest items in the item graph, the item itself included", low=1)
     knn_weights: tuple[float, ...] = setting(
         (), "weight of each modality's neighbours; empty: image 0.1, text 0.9 for that pair, else equal", low=0.0
     )
 
-    # Model
-    backbone: str = setting("sea", "the recommender that carries the separation", choices=("sea", "vbpr"))
+    backbone: str = setting("sea", "the recommender that carries the separation", choices=tuple(OWN_DEFAULTS))
     split: str = setting(
         "input",
-        "what is split into generic and unique: the item map (as released) or the graph's representation",
+        "what is split into generic and unique: the item map (as released) or the backbone's representation",
         choices=("input", "representation"),
     )
     embedding_dim: int = setting(64, "width of a user or item in one modality", low=2)
-    layers: int = setting(2, "propagation layers on the user-item graph", low=0)
+    layers: int | None = setting(None, "propagation layers on the user-item graph", low=0)
+    item_layers: int | None = setting(None, "propagation layers on the item graphs", low=0)
+    train_features: bool | None = setting(None, "whether the raw features are trained along")
+    vbpr_biases: bool = setting(False, "VBPR: the item biases of its paper")
 
-    # Loss
-    bpr_base: float = setting(2.0, "base of the logarithm in BPR", above=1.0)
-    alignment: str = setting(
-        "solosim",
+    bpr_base: float | None = setting(None, "base of the logarithm in BPR", above=1.0)
+    reg_weight: float | None = setting(None, "weight of the backbone's own penalty", low=0.0)
+    alignment: str | None = setting(
+        None,
         "loss between generic parts of different modalities",
         choices=("solosim", "infonce_symmetric", "cosine", "none"),
     )
     alpha: float = setting(0.012, "weight of the alignment", low=0.0)
-    temperature: float = setting(0.2, "temperature of Solosim", above=0.0)
+    temperature: float = setting(0.2, "temperature of Solosim", low=1e-4)
     solosim_pairs: tuple[str, ...] = setting(
         (), "pairs anchor:candidate, such as text:image; empty: each later modality against each earlier one"
     )
     solosim_candidates: int = setting(
         0, "candidates drawn in each step where all items (0) are too many, with logQ correction", low=0
     )
-    separation: str = setting(
-        "club",
+    separation: str | None = setting(
+        None,
         "loss between generic and unique part of one modality",
         choices=("club", "club_all_pairs", "l1out", "orthogonal", "subtraction", "negative_l2", "none"),
     )
@@ -79,19 +108,16 @@ class Config:
         choices=("within_modality", "across_modalities"),
     )
 
-    # Optimiser
     learning_rate: float = setting(1e-4, "Adam's learning rate for the model", above=0.0)
     club_learning_rate: float = setting(1e-4, "Adam's learning rate for the conditional q", above=0.0)
     batch_size: int = setting(2048, "interactions in a step", low=1)
 
-    # Evaluation and stopping
     topk: tuple[int, ...] = setting((5, 10, 20, 50), "cut-offs of the metrics", low=1)
     monitor: str = setting("recall@20", "validation metric that chooses the best epoch")
     patience: int = setting(20, "stop after this many evaluations without a better one; 0: never", low=0)
     eval_every: int = setting(1, "epochs between evaluations", low=1)
     mask_valid_at_test: bool = setting(False, "leave validation items out of the lists that test ranks")
 
-    # How it is computed
     precision: str = setting("float32", "matrix products", choices=("float32", "tf32", "bfloat16"))
     features: str = setting(
         "device", "where the features stay: on the device, or on the host, fetched in each step (one device)",
@@ -115,7 +141,6 @@ class Config:
     join_seconds: float = setting(300.0, "how long to wait for all processes to join", numbers=False, above=0.0)
     deterministic: bool = setting(False, "bitwise repeatable on a GPU too, at some cost", numbers=False)
 
-    # Records
     checkpoint_every: int = setting(10, "epochs between checkpoints", numbers=False, low=1)
     diagnose_every: int = setting(0, "epochs between estimates of mutual information; 0: never", numbers=False, low=0)
     compilation_cache_dir: str = setting("", "folder that keeps compiled programs between runs", numbers=False)
@@ -125,40 +150,101 @@ class Config:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            check(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
+        for name, value in (ELSE | OWN_DEFAULTS[self.backbone]).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         name, _, k = self.monitor.partition("@")
         if name not in METRICS or not re.fullmatch(r"[1-9]\d*", k):
             raise SeaError(
                 f"--monitor={self.monitor} is no metric; write one of {', '.join(METRICS)}, @ and a cut-off."
             )
         if int(k) not in self.topk:
-            raise SeaError(f"--monitor={self.monitor} needs --topk to contain {k}; it is {self.topk}.")
-        if self.devices != "all" and not re.fullmatch(r"[1-9]\d*", self.devices):
+            raise SeaError(f"--monitor={self.monitor} needs --topk to contain {k}; it is {shown(self.topk)}.")
+        if self.devices != "all" and not re.fullmatch(r"[1-9]\d{0,8}", self.devices):
             raise SeaError(f"--devices={self.devices} must be a positive number or all.")
-        if self.backbone == "vbpr" and self.split == "representation" and self.embedding_dim < 2:
-            raise SeaError("--embedding_dim must be at least 2 to split a representation.")
 
 
-def check(field: dataclasses.Field, value: Any) -> None:
-    """Raises SeaError unless `value` lies within the field's limits."""
-    limits = field.metadata
-    for number in value if isinstance(value, tuple) else (value,):
-        if limits["choices"] and number not in limits["choices"]:
-            raise SeaError(f"--{field.name}={number} is not one of {', '.join(limits['choices'])}.")
-        if limits["low"] is not None and not number >= limits["low"]:
-            raise SeaError(f"--{field.name}={number} must be at least {limits['low']}.")
-        if limits["above"] is not None and not number > limits["above"]:
-            raise SeaError(f"--{field.name}={number} must be above {limits['above']}.")
+def kind_of(field: dataclasses.Field) -> tuple[type, bool]:
+    """(type of a setting or of one of its entries, whether it has entries)."""
+    if typing.get_origin(field.type) is tuple:
+        return typing.get_args(field.type)[0], True
+    named = [kind for kind in typing.get_args(field.type) or (field.type,) if kind is not type(None)]
+    return named[0], False
 
 
-def differences(old: dict, new: dict) -> list[str]:
-    """Names of the settings that define a run's numbers and differ between two `dataclasses.asdict` records."""
+def checked(field: dataclasses.Field, value: Any) -> Any:
+    """The value as the field's type has it; raises SeaError if it is of another kind or beyond the limits."""
+    kind, several = kind_of(field)
+    if value is None and field.default is None:
+        return None
+    if not several:
+        return _one(field, kind, value)
+    if not isinstance(value, tuple | list):
+        raise SeaError(f"--{field.name}={value!r} must be a list.")
+    return tuple(_one(field, kind, entry) for entry in value)
+
+
+NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _one(field, kind, value):
+    fits = {
+        bool: isinstance(value, bool),
+        int: isinstance(value, numbers.Integral) and not isinstance(value, bool),
+        float: isinstance(value, numbers.Real) and not isinstance(value, bool),
+        str: isinstance(value, str),
+    }[kind]
+    if field.name == "devices" and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not fits:
+        raise SeaError(f"--{field.name}={value!r} must be {NAMES[kind]}.")
+    value, limits = kind(value), field.metadata
+    if limits["choices"] and value not in limits["choices"]:
+        raise SeaError(f"--{field.name}={value} is not one of {', '.join(limits['choices'])}.")
+    if kind is float and (not math.isfinite(value) or value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT):
+        raise SeaError(f"--{field.name}={value} must be a finite number that float32 can hold.")
+    if limits["low"] is not None and not value >= limits["low"]:
+        raise SeaError(f"--{field.name}={value} must be at least {limits['low']}.")
+    if limits["above"] is not None and not value > limits["above"]:
+        raise SeaError(f"--{field.name}={value} must be above {limits['above']}.")
+    high = LARGEST_INT if kind is int and limits["high"] is None else limits["high"]
+    if high is not None and value > high:
+        raise SeaError(f"--{field.name}={value} must be at most {high}.")
+    if kind is str and re.search(r"[\n\r\0]", value):
+        raise SeaError(f"--{field.name}={value!r} must be one line.")
+    return value
+
+
+def shown(value: Any) -> str:
+    """A setting's value as a flag has it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+
+
+def from_dict(values: dict) -> Config:
+    """A Config from a record of one; raises SeaError that names what this version does not know."""
+    unknown = set(values) - {field.name for field in dataclasses.fields(Config)}
+    if unknown:
+        raise SeaError(f"the record has settings this version does not know: {', '.join(sorted(map(str, unknown)))}.")
+    return Config(**values)
+
+
+def flag_lines(config: Config) -> str:
+    """The settings as a flagfile that replays the run."""
+    lines = []
+    for name, value in dataclasses.asdict(config).items():
+        if isinstance(value, bool):
+            lines.append(f"--{name}" if value else f"--no{name}")
+        else:
+            lines.append(f"--{name}={shown(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def differences(old: dict, new: Config) -> list[str]:
+    """Names of the settings that define a run's numbers and differ between a record of old settings and new ones."""
+    was = from_dict(old)
     defining = (field.name for field in dataclasses.fields(Config) if field.metadata["numbers"])
-    return [name for name in defining if _plain(old.get(name)) != _plain(new.get(name))]
-
-
-def _plain(value):
-    return list(value) if isinstance(value, tuple) else value
+    return [name for name in defining if getattr(was, name) != getattr(new, name)]
 
 
 def modality_pairs(modalities: tuple[str, ...], named: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

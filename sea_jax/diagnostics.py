@@ -13,7 +13,7 @@ from scipy.special import digamma
 
 from sea_jax import losses
 from sea_jax.models.conditionals import GaussianConditional
-from sea_jax.training.fit import fit
+from sea_jax.fitting import fit
 
 Rows = Float[np.ndarray, "n d"]
 

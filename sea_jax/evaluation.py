@@ -1,11 +1,16 @@
 """Full ranking over all items in blocks of users, and the ranking metrics, as mergeable sums and counts."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+from sea_jax import axis as ax
+from sea_jax.config import METRICS
 
 BLOCK_BYTES = 64 << 20  # of scores at hand at any moment
 
@@ -172,39 +177,58 @@ def hits_of(
     return hits, jnp.zeros(scores.shape[0], jnp.int32).at[rows].add(1, mode="drop")
 
 
-def metric_sums(
-    user: Float[Array, "users d"], item: Float[Array, "items d"], data: RankingData, topk: tuple[int, ...]
-) -> dict[str, dict[str, Array]]:
-    """Sums over the users of `data` of every metric, by split; they add up over blocks and devices.
+Scores = Callable[[Int[Array, " b"]], Float[Array, "b items"]]
 
-    user holds the device's users, item all items; score = their inner product, ties by lower item.
+
+def user_hits(score: Scores, data: RankingData, places: int) -> dict[str, tuple[Array, Array]]:
+    """By split, (users, places) whether each place of each user's list is a hit, and (users,) how many are held out.
+
+    score: the scores of all items for some users; ties by lower item. Users in the order of `data.users`, with padding.
     """
-    items = item.shape[0]
-    places = min(max(topk), items)
 
     def block(inputs):
         users, masked, held_out, masked_at_test = inputs
-        scores = user[jnp.minimum(users, user.shape[0] - 1)] @ item.T
-        scores = scores.at[masked.rows, masked.items].set(-jnp.inf, mode="drop")
+        scores = score(users).at[masked.rows, masked.items].set(-jnp.inf, mode="drop")
         found = {"valid": hits_of(scores, held_out["valid"], places)}
         if masked_at_test is not None:
             scores = scores.at[masked_at_test.rows, masked_at_test.items].set(-jnp.inf, mode="drop")
         return found | {"test": hits_of(scores, held_out["test"], places)}
 
     blocks = jax.lax.map(block, (data.users, data.masked, data.held_out, data.masked_at_test))
-    sums = {}
-    for split, (hits, count) in blocks.items():
-        hits, count = hits.reshape(-1, places), count.reshape(-1)
-        sums[split] = {
-            f"{name}@{cut}": jnp.sum(jnp.where(count > 0, value, 0))
-            for cut in topk
-            for name, value in hit_metrics(hits, jnp.maximum(count, 1), cut).items()
-        }
-    return sums
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), blocks)
+
+
+def user_metrics(hits: tuple[Array, Array], topk: tuple[int, ...]) -> dict[str, Float[Array, " users"]]:
+    """Every metric of every user of one split, in the one order of `metric_names`; 0 for users who do not count."""
+    hits, count = hits
+    by_cut = {cut: hit_metrics(hits, jnp.maximum(count, 1), cut) for cut in topk}
+    return {
+        f"{kind}@{cut}": jnp.where(count > 0, by_cut[cut][kind], 0) for kind in METRICS for cut in topk
+    }
+
+
+def factors(
+    user: Float[Array, "users d"], item: Float[Array, "local_items d"], num_items: int, axis: ax.Axis = None
+) -> Scores:
+    """The score function of rows of users and items: their inner product. The items may be divided over devices."""
+    item = ax.gather_rows(item, axis)[:num_items]
+    return lambda users: user[jnp.minimum(users, user.shape[0] - 1)] @ item.T
+
+
+def metric_sums(score: Scores, num_items: int, data: RankingData, topk: tuple[int, ...], axis: ax.Axis = None):
+    """Sums over all users of every metric, {"valid": {"recall@20": ...}, "test": {...}}."""
+    hits = user_hits(score, data, min(max(topk), num_items))
+    sums = {split: jax.tree.map(jnp.sum, user_metrics(of, topk)) for split, of in hits.items()}
+    return ax.psum(sums, axis)
+
+
+def metric_names(topk: tuple[int, ...]) -> list[str]:
+    """The metrics in the order in which they are shown and recorded."""
+    return [f"{kind}@{cut}" for kind in METRICS for cut in topk]
 
 
 def means(sums: dict, counts: dict, topk: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    """Metrics of validation and test, {"valid": {"recall@20": ...}, "test": {...}}, means over counted users.
+    """Metrics of the splits that anybody counts in, {"valid": {"recall@20": ...}, "test": {...}}, means over users.
 
     Args:
       sums: from `metric_sums`, of all users.
@@ -212,38 +236,39 @@ def means(sums: dict, counts: dict, topk: tuple[int, ...]) -> dict[str, dict[str
       topk: cut-offs.
     """
     return {
-        split: {name: float(value) / max(counts[split]["counted"], 1) for name, value in _in_order(of, topk)}
-        for split, of in sums.items()
+        split: {name: float(sums[split][name]) / counts[split]["counted"] for name in metric_names(topk)}
+        for split in ("valid", "test")
+        if counts[split]["counted"]
     }
 
 
-def _in_order(of, topk):
-    names = [f"{kind}@{cut}" for kind in ("recall", "ndcg", "precision", "map", "hit", "mrr") for cut in topk]
-    return [(name, of[name]) for name in names]
+@partial(jax.jit, static_argnums=(3,))
+def _block_metrics(scores, data: RankingData, block, topk: tuple[int, ...]):
+    one = jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, block), data)
+    hits = user_hits(lambda users: scores, one, min(max(topk), scores.shape[1]))
+    return {split: user_metrics(of, topk) for split, of in hits.items()}
 
 
-def recommend(
-    user: Float[np.ndarray, "users d"],
-    item: Float[np.ndarray, "items d"],
+def by_user(
+    score: Callable[[Int[np.ndarray, " b"]], Float[np.ndarray, "b items"]],
     train: Int[np.ndarray, "n 2"],
-    users: Int[np.ndarray, " n"],
-    k: int,
-) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
-    """Top-k lists for `users`, their training items left out.
+    valid: Int[np.ndarray, "v 2"],
+    test: Int[np.ndarray, "t 2"],
+    num_users: int,
+    num_items: int,
+    topk: tuple[int, ...],
+    mask_valid_at_test: bool = False,
+) -> tuple[Int[np.ndarray, " users"], dict[str, dict[str, Float[np.ndarray, " users"]]]]:
+    """Every user's metrics under any score function on the host, such as a Recommender's `scores`.
 
-    Returns: (n, k) int32 items and float32 scores in falling order; item -1 where nothing is left to list.
+    Returns: the users who count in a split; by split, metric -> their values, 0 where they do not count in that split.
     """
-    block = max(1, BLOCK_BYTES // (4 * len(item)))
-    order = np.argsort(train[:, 0], kind="stable")
-    chosen = train[order, 1]
-    starts = np.append(0, np.cumsum(np.bincount(train[:, 0], minlength=len(user))))
-    listed, scored = [], []
-    for at in range(0, len(users), block):
-        some = users[at : at + block]
-        scores = np.array(jnp.asarray(user[some]) @ item.T)
-        for row, one in enumerate(some):
-            scores[row, chosen[starts[one] : starts[one + 1]]] = -np.inf
-        values, items = (np.asarray(x) for x in jax.lax.top_k(scores, min(k, len(item))))
-        listed.append(np.where(np.isfinite(values), items, -1).astype(np.int32))
-        scored.append(values)
-    return np.concatenate(listed), np.concatenate(scored)
+    (data,) = ranking_data(train, valid, test, num_users, num_items, mask_valid_at_test=mask_valid_at_test)
+    found = []
+    for number, users in enumerate(data.users):
+        scores = np.asarray(score(np.minimum(users, num_users - 1)), np.float32)
+        found.append(jax.device_get(_block_metrics(scores, data, number, tuple(topk))))
+    whole = jax.tree.map(lambda *blocks: np.concatenate(blocks), *found)
+    users = data.users.reshape(-1)
+    real = users < num_users
+    return users[real], jax.tree.map(lambda x: x[real], whole)

@@ -72,11 +72,39 @@ def divide(matrix: scipy.sparse.csr_matrix, parts: int, form: str, symmetric: bo
 
 
 def _divide(matrix, parts, form):
+    blocks, edges = _blocks(matrix, parts)
+    return [(as_csr if form == "csr" else as_graph)(block, edges) for block in blocks]
+
+
+def _blocks(matrix, parts):
+    """The rows of each part, and how many entries the fullest of them has."""
     matrix = matrix.tocsr().sorted_indices()
     rows = matrix.shape[0] // parts
     blocks = [matrix[part * rows : (part + 1) * rows] for part in range(parts)]
-    edges = max(block.nnz for block in blocks)
-    return [(as_csr if form == "csr" else as_graph)(block, edges) for block in blocks]
+    return blocks, max(block.nnz for block in blocks)
+
+
+def entries(numbered: scipy.sparse.csr_matrix, parts: int, part: int, padding: int) -> np.ndarray:
+    """Numbers of one part's entries, in the order in which `divide` lays them out.
+
+    Args:
+      numbered: (n, n), the pattern of the matrix that was divided, its values one more than the entries' numbers.
+      parts, part: number of devices, and which of them.
+      padding: what stands for padding.
+    """
+    blocks, edges = _blocks(numbered, parts)
+    numbers = blocks[part].data - 1
+    return np.append(numbers, np.full(edges - len(numbers), padding)).astype(np.int32)
+
+
+def reweight(matrix: Matrix, weights) -> Matrix:
+    """A symmetric matrix with these values in place of its own, in the order of its entries; the pattern stays."""
+    rows = matrix.forward
+    if isinstance(rows, jraph.GraphsTuple):
+        rows = rows._replace(edges=weights[:, None])
+    else:
+        rows = sparse.BCSR((weights, rows.indices, rows.indptr), shape=rows.shape)
+    return Matrix(rows, rows)
 
 
 def bipartite_order(num_users: int, num_items: int, parts: int) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""The one place where BPR, separation and alignment meet with their weights."""
+"""The one place where ranking, separation, alignment and a backbone's own terms meet with their weights."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,10 @@ from jaxtyping import Array, Float, Int
 from sea_jax import axis as ax
 from sea_jax import losses
 from sea_jax.config import Config, modality_pairs
+from sea_jax.data import Data
 from sea_jax.models.separation import Representation, Separated
+
+NEEDS_CONDITIONAL = ("club", "club_all_pairs", "l1out")  # separations whose q is fitted in every step
 
 
 class Batch(NamedTuple):
@@ -28,11 +32,12 @@ class Draws(NamedTuple):
     """What a step draws besides the batch.
 
     permutations: by modality, (I,) int32, the CLUB negatives: row i is compared with row permutations[m][i].
-    candidates: (n,) int32 distinct items that the alignment compares with, or None for all.
+    candidates: (n,) int32 distinct items that the alignment compares with, or None for all. noise: the backbone's own.
     """
 
     permutations: dict[str, Int[Array, " items"]]
     candidates: Int[Array, " n"] | None = None
+    noise: Any = None
 
 
 def mean(total: Array, count: Array, axis: ax.Axis) -> Array:
@@ -40,32 +45,44 @@ def mean(total: Array, count: Array, axis: ax.Axis) -> Array:
     return total / ax.psum(count, axis)
 
 
+def weights_of(data: Data, name: str) -> Float[Array, " items"]:
+    """1 for an item that has the modality, 0 for one that lacks it and for padding."""
+    return data.item_weights if data.present is None else data.item_weights * data.present[name]
+
+
 def objective(
     representation: Representation,
     batch: Batch,
     draws: Draws,
-    conditional,
-    item_weights: Float[Array, " items"],
+    conditional: Callable,
+    data: Data,
     config: Config,
     axis: ax.Axis = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """L_bpr + ureg * mean over m of L_separation^m + alpha * mean over pairs of L_alignment (paper, eq. of L).
+    """L_rank + own terms + ureg * mean over m of L_separation^m + alpha * mean over pairs of L_alignment (paper, eq. of L).
 
     Args:
       representation: of this device's users and items.
       batch, draws: whole, the same on every device.
       conditional: y's mean and logvar given x: (n, 32) -> (n, 32), (n, 32).
-      item_weights: 1 for an item, 0 for padding.
+      data: this device's share.
       config: the settings.
       axis: the device axis or None.
-    Returns: this device's share of the total and of each named part; summed over devices they are the values.
+    Returns: this device's share of the total and of each named part, without its weight; summed over devices they are
+      the values.
     """
-    parts = {"bpr": bpr(representation, batch, config, axis)}
-    total = parts["bpr"]
+    batch = padded(batch, axis)
+    parts, total = {}, 0.0
+    if config.backbone not in RANKED_BY_OWN_TERMS:
+        parts["bpr"] = bpr(representation, batch, config, axis)
+        total = parts["bpr"]
+    for name, (weight, term) in OWN_TERMS[config.backbone](representation, batch, data, config, axis).items():
+        parts[name] = term
+        total = total + weight * term
     if config.separation != "none":
         terms = {
             f"{config.separation}_{name}": separation(
-                separated, draws.permutations[name], conditional, item_weights, config, axis
+                separated, draws.permutations[name], conditional, weights_of(data, name), config, axis
             )
             for name, separated in representation.parts.items()
         }
@@ -74,92 +91,206 @@ def objective(
         total = total + config.ureg * parts[kind]
     if config.alignment != "none" and len(representation.parts) > 1:
         pairs = modality_pairs(tuple(representation.parts), config.solosim_pairs)
-        terms = [alignment(representation, pair, draws, item_weights, config, axis) for pair in pairs]
+        terms = [alignment(representation, pair, draws, data, config, axis) for pair in pairs]
         parts[config.alignment] = sum(terms) / len(terms)
         total = total + config.alpha * parts[config.alignment]
     return total, parts | {"total": total}
 
 
+def padded(batch: Batch, axis: ax.Axis) -> Batch:
+    """The batch with as many rows as divide evenly over the devices, the further ones weighing nothing."""
+    padding = -batch.users.shape[0] % ax.size(axis)
+    return Batch(*(jnp.pad(column, (0, padding)) for column in batch))
+
+
+# Ranking: the score of the positive against that of the negative.
+
+
 @jax.named_scope("bpr")
 def bpr(representation: Representation, batch: Batch, config: Config, axis: ax.Axis) -> Array:
     """This device's share of BPR over the batch."""
-    padding = -batch.users.shape[0] % ax.size(axis)
-    users, positives, negatives, weights = (jnp.pad(column, (0, padding)) for column in batch)
-    user = ax.take_rows(representation.user, users, axis)
-    positive = jnp.sum(user * ax.take_rows(representation.item, positives, axis), axis=1)
-    negative = jnp.sum(user * ax.take_rows(representation.item, negatives, axis), axis=1)
-    total, count = losses.bpr(positive, negative, ax.local_slice(weights, axis), base=config.bpr_base)
+    return bpr_of(representation.user, representation.item, batch, config, axis)
+
+
+def bpr_of(users, items, batch: Batch, config: Config, axis: ax.Axis) -> Array:
+    """This device's share of BPR over the batch, of any tables of users and items of one width."""
+    user = ax.take_rows(users, batch.users, axis)
+    positive = jnp.sum(user * ax.take_rows(items, batch.positives, axis), axis=1)
+    negative = jnp.sum(user * ax.take_rows(items, batch.negatives, axis), axis=1)
+    total, count = losses.bpr(positive, negative, ax.local_slice(batch.weights, axis), base=config.bpr_base)
     return mean(total, count, axis)
+
+
+# SEA's terms: the separation of each modality, the alignment of each pair.
+
+
+def orthogonal(parts, permutation, conditional, weights, axis):
+    return mean(*losses.orthogonality(parts.generic, parts.unique, weights), axis)
+
+
+def negative_l2(parts, permutation, conditional, weights, axis):
+    return mean(*losses.negative_l2(parts.generic, parts.unique, weights), axis)
+
+
+def club(parts, permutation, conditional, weights, axis):
+    """Sampled CLUB halved and clamped, as SEA trains with it; the clamp is of the mean over all devices."""
+    # Padding rows have no entry in the permutation; any row will do, they weigh nothing.
+    index = jnp.minimum(ax.row_index(weights.shape[0], axis), permutation.shape[0] - 1)
+    negative = ax.gather_rows(parts.unique, axis)[permutation[index]]
+    both = weights * ax.gather_rows(weights, axis)[permutation[index]]  # the other item may lack the modality
+    center, logvar = conditional(parts.generic)
+    found = losses.club_sampled(center, logvar, parts.unique, negative, both)
+    return jax.nn.relu(ax.psum(mean(*found, axis), axis) / 2) / ax.size(axis)
+
+
+def club_all_pairs(parts, permutation, conditional, weights, axis):
+    moments = ax.psum(losses.weighted_moments(parts.unique, weights), axis)
+    center, logvar = conditional(parts.generic)
+    return mean(*losses.club_all_pairs(center, logvar, parts.unique, weights, moments=moments), axis)
+
+
+def l1out(parts, permutation, conditional, weights, axis):
+    center, logvar = conditional(parts.generic)
+    index = ax.row_index(weights.shape[0], axis)
+    others = (*(ax.gather_rows(x, axis) for x in (center, logvar, weights)), index)
+    return mean(*losses.l1out(center, logvar, parts.unique, weights, others=others), axis)
+
+
+# Each: (parts, permutation, conditional, weights, axis) -> this device's share of one modality's term.
+SEPARATIONS: dict[str, Callable] = {
+    "club": club,
+    "club_all_pairs": club_all_pairs,
+    "l1out": l1out,
+    "orthogonal": orthogonal,
+    "subtraction": orthogonal,  # the unique part is made by subtraction in the model
+    "negative_l2": negative_l2,
+}
 
 
 @jax.named_scope("club")
 def separation(parts: Separated, permutation, conditional, weights, config: Config, axis: ax.Axis) -> Array:
     """This device's share of one modality's separation term."""
-    generic, unique = parts.generic, parts.unique
-    if config.separation in ("orthogonal", "subtraction"):
-        return mean(*losses.orthogonality(generic, unique, weights), axis)
-    if config.separation == "negative_l2":
-        return mean(*losses.negative_l2(generic, unique, weights), axis)
-    center, logvar = conditional(generic)
-    index = ax.row_index(weights.shape[0], axis)
-    if config.separation == "club_all_pairs":
-        moments = ax.psum(losses.weighted_moments(unique, weights), axis)
-        found = losses.club_all_pairs(center, logvar, unique, weights, moments=moments)
-    elif config.separation == "l1out":
-        others = (*(ax.gather_rows(x, axis) for x in (center, logvar, weights)), index)
-        found = losses.l1out(center, logvar, unique, weights, others=others)
-    else:
-        # Padding rows have no entry in the permutation; any row will do, they weigh nothing.
-        negative = ax.gather_rows(unique, axis)[permutation[jnp.minimum(index, permutation.shape[0] - 1)]]
-        found = losses.club_sampled(center, logvar, unique, negative, weights)
-        # Halved and clamped, as SEA trains with it; the clamp is of the mean over all devices.
-        return jax.nn.relu(ax.psum(mean(*found, axis), axis) / 2) / ax.size(axis)
-    return mean(*found, axis)
+    return SEPARATIONS[config.separation](parts, permutation, conditional, weights, axis)
+
+
+class Pair(NamedTuple):
+    """Two modalities' aligned rows and the weights that go with them, this device's items.
+
+    anchors, candidates: (items, d), unit rows. weights: 1 where an item has both. anchor_weights, candidate_weights: 1
+    where it has the one. drawn: see Draws. padded: whether some candidates weigh nothing.
+    """
+
+    anchors: Float[Array, "items d"]
+    candidates: Float[Array, "items d"]
+    weights: Float[Array, " items"]
+    anchor_weights: Float[Array, " items"]
+    candidate_weights: Float[Array, " items"]
+    draws: Draws
+    padded: bool
+
+
+def cosine_alignment(pair: Pair, config: Config, axis: ax.Axis):
+    return mean(*losses.cosine_alignment(pair.anchors, pair.candidates, pair.weights), axis)
+
+
+def solosim(pair: Pair, config: Config, axis: ax.Axis):
+    """One direction: anchors of this device's items against all candidates."""
+    contrast = all_candidates if pair.draws.candidates is None else sampled_candidates
+    return mean(*contrast(pair, config, axis), axis)
+
+
+def infonce_symmetric(pair: Pair, config: Config, axis: ax.Axis):
+    turned = pair._replace(
+        anchors=pair.candidates, candidates=pair.anchors,
+        anchor_weights=pair.candidate_weights, candidate_weights=pair.anchor_weights,
+    )  # fmt: skip
+    return (solosim(pair, config, axis) + solosim(turned, config, axis)) / 2
+
+
+# Each: (pair, config, axis) -> this device's share of one pair's term.
+ALIGNMENTS: dict[str, Callable] = {
+    "solosim": solosim,
+    "infonce_symmetric": infonce_symmetric,
+    "cosine": cosine_alignment,
+}
 
 
 @jax.named_scope("solosim")
 def alignment(
-    representation: Representation, pair: tuple[str, str], draws: Draws, weights, config: Config, axis: ax.Axis
+    representation: Representation, names: tuple[str, str], draws: Draws, data: Data, config: Config, axis: ax.Axis
 ) -> Array:
-    """This device's share of one pair's alignment term, anchors of its own items against all candidates."""
-    anchors, candidates = (representation.parts[name].aligned for name in pair)
-    index = ax.row_index(weights.shape[0], axis)
-    if config.alignment == "cosine":
-        return mean(*losses.cosine_alignment(anchors, candidates, weights), axis)
-    directions = [(anchors, candidates)]
-    if config.alignment == "infonce_symmetric":
-        directions.append((candidates, anchors))
-    contrast = all_candidates if draws.candidates is None else sampled_candidates
-    terms = [contrast(ours, theirs, draws, index, weights, config, axis) for ours, theirs in directions]
-    return sum(mean(*term, axis) for term in terms) / len(terms)
+    """This device's share of one pair's alignment term."""
+    anchors, candidates = (representation.parts[name].aligned for name in names)
+    of_anchors, of_candidates = (weights_of(data, name) for name in names)
+    both = of_anchors if data.present is None else of_anchors * of_candidates
+    some_weigh_nothing = axis is not None or data.present is not None
+    pair = Pair(anchors, candidates, both, of_anchors, of_candidates, draws, some_weigh_nothing)
+    return ALIGNMENTS[config.alignment](pair, config, axis)
 
 
-def all_candidates(ours, theirs, draws: Draws, index, weights, config: Config, axis: ax.Axis):
+def all_candidates(pair: Pair, config: Config, axis: ax.Axis):
     """Sum and count of Solosim of this device's anchors against every item."""
     return losses.solosim(
-        ours,
-        ax.gather_rows(theirs, axis),
-        index,
-        weights,
+        pair.anchors,
+        ax.gather_rows(pair.candidates, axis),
+        ax.row_index(pair.weights.shape[0], axis),
+        pair.weights,
         temperature=config.temperature,
-        candidate_weights=None if axis is None else ax.gather_rows(weights, axis),  # one device pads nothing
+        candidate_weights=ax.gather_rows(pair.candidate_weights, axis) if pair.padded else None,
         unit_rows=True,
     )
 
 
-def sampled_candidates(ours, theirs, draws: Draws, index, weights, config: Config, axis: ax.Axis):
+def sampled_candidates(pair: Pair, config: Config, axis: ax.Axis):
     """Sum and count of Solosim of this device's anchors against the items drawn; only their rows move."""
+    draws, index = pair.draws, ax.row_index(pair.weights.shape[0], axis)
     count, num_items = draws.candidates.shape[0], next(iter(draws.permutations.values())).shape[0]
     drawn = jnp.pad(draws.candidates, (0, -count % ax.size(axis)))
-    candidates = ax.gather_rows(ax.take_rows(theirs, drawn, axis), axis)[:count]
+    candidates = ax.gather_rows(ax.take_rows(pair.candidates, drawn, axis), axis)[:count]
     place = jnp.full(num_items, -1, jnp.int32).at[draws.candidates].set(jnp.arange(count, dtype=jnp.int32))
     return losses.solosim_sampled(
-        ours,
-        theirs,
+        pair.anchors,
+        pair.candidates,
         candidates,
         place[jnp.minimum(index, num_items - 1)],
-        weights,
+        pair.weights,
         temperature=config.temperature,
         probability=count / num_items,
         unit_rows=True,
     )
+
+
+# The backbones' own terms.
+
+
+def no_terms(representation, batch, data, config, axis):
+    """A backbone that is trained by the ranking alone."""
+    return {}
+
+
+def frobenius_norm(total: Array) -> Array:
+    """The root of a sum of squares, with gradient 0 where that is 0."""
+    return jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1.0)), 0.0)
+
+
+def embedding_norms(representation, batch, data, config, axis):
+    """reg = (|users| + |positives| + |negatives|) / rows: Frobenius norms of the batch's rows, repeats counted.
+
+    Of the final rows, or of the tables that the backbone shows as views "user" and "item".
+    """
+    users = representation.views.get("user", representation.user)
+    items = representation.views.get("item", representation.item)
+    weights = ax.local_slice(batch.weights, axis)
+    norms = [
+        frobenius_norm(ax.psum(jnp.sum(ax.take_rows(table, index, axis) ** 2 * weights[:, None]), axis))
+        for table, index in ((users, batch.users), (items, batch.positives), (items, batch.negatives))
+    ]
+    return {"reg": (config.reg_weight, mean(sum(norms), jnp.sum(weights), axis) / ax.size(axis))}
+
+
+# Each: (representation, batch, data, config, axis) -> {name: (weight, this device's share of the term)}.
+OWN_TERMS: dict[str, Callable] = {
+    "sea": no_terms,
+    "vbpr": embedding_norms,
+}
+RANKED_BY_OWN_TERMS: tuple[str, ...] = ()  # backbones whose own terms stand in for the ranking of pairs

@@ -1,5 +1,7 @@
 """Layers that the backbones share. Their initial values follow PyTorch's, as the released model's do."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ from sea_jax import axis as ax
 
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 table_init = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")  # Xavier normal
+xavier_uniform = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 
 
 def bias_init(fan_in: int):
@@ -22,13 +25,16 @@ class Dense(nn.Module):
 
     inputs: int
     outputs: int
+    init: Callable = kernel_init
+    has_bias: bool = True
 
     def setup(self):
-        self.kernel = self.param("kernel", kernel_init, (self.inputs, self.outputs))
-        self.bias = self.param("bias", bias_init(self.inputs), (self.outputs,))
+        self.kernel = self.param("kernel", self.init, (self.inputs, self.outputs))
+        if self.has_bias:
+            self.bias = self.param("bias", bias_init(self.inputs), (self.outputs,))
 
     def __call__(self, x: Float[Array, "n inputs"]) -> Float[Array, "n outputs"]:
-        return x @ self.kernel + self.bias
+        return x @ self.kernel + self.bias if self.has_bias else x @ self.kernel
 
 
 class BatchNorm(nn.Module):

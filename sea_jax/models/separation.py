@@ -1,6 +1,6 @@
 """SEA's separation of one modality into a generic and a unique part. Any backbone can carry it."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -24,12 +24,14 @@ class Separated(NamedTuple):
 class Representation(NamedTuple):
     """What a backbone makes of the graph and the features.
 
-    user (users, d), item (items, d): score(u, i) = <user_u, item_i>. parts: by modality.
+    user (users, d), item (items, d): score(u, i) = <user_u, item_i>. parts: by modality, of a backbone that carries the
+    separation. views: by name, arrays that the backbone's own loss terms read.
     """
 
     user: Float[Array, "users d"]
     item: Float[Array, "items d"]
     parts: dict[str, Separated]
+    views: dict[str, Any]
 
 
 class ProjectionHead(nn.Module):

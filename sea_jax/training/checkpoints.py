@@ -1,17 +1,24 @@
-"""Checkpoints: the whole state, written by orbax, restored bit for bit."""
+"""Checkpoints: the whole state, written by orbax, restored bit for bit. Whoever reads writes and deletes nothing."""
 
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from sea_jax.errors import SeaError
 
 KEPT = 2  # the latest, and one before it in case the latest is damaged
+LISTINGS = 5  # how often a reader lists again when the checkpoints change under it
 
 
 def checkpointer(directory: Path) -> ocp.training.Checkpointer:
-    """An orbax checkpointer that keeps the latest two; the best parameters travel inside each (see loop.Progress)."""
+    """An orbax checkpointer for the one writer of a run; it keeps the latest two.
+
+    The best parameters travel inside each checkpoint (see loop.Progress). Only the writer may have one: it deletes what
+    a killed run left unfinished, which beside another writer would be that writer's own.
+    """
     return ocp.training.Checkpointer(
         Path(directory).absolute(),
         save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
@@ -31,30 +38,56 @@ def wait(saved: ocp.training.Checkpointer) -> None:
         ) from error
 
 
-def restore(saved: ocp.training.Checkpointer, like: Any, warn=lambda message: None) -> Any:
+def steps(directory: Path) -> list[int]:
+    """Epochs of the checkpoints in a folder, newest first; unfinished ones have other names."""
+    if not Path(directory).is_dir():
+        return []
+    return sorted((int(path.name) for path in Path(directory).iterdir() if path.name.isdigit()), reverse=True)
+
+
+def restore(directory: Path, like: Any, warn=lambda message: None) -> Any:
     """The newest checkpoint that can be read, or None if there is none at all.
 
     Args:
-      saved: the checkpointer.
-      like: a pytree of jax.ShapeDtypeStruct (with a sharding) and NumPy arrays, of the shapes to restore.
+      directory: of the checkpoints; nothing in it is changed.
+      like: a pytree of host arrays, of the shapes to restore.
       warn: called with a sentence for each damaged checkpoint that is passed over.
-    Raises: SeaError if there are checkpoints and none can be read.
+    Raises: SeaError if there are checkpoints and none can be read, or one has other shapes.
     """
-    found = sorted(saved.checkpoints, key=lambda checkpoint: -checkpoint.step)
-    for checkpoint in found:
-        try:
-            return saved.load(checkpoint.step, like)
-        except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-            warn(
-                f"checkpoint {checkpoint.step} in {saved.directory} cannot be read ({_reason(error)}); "
-                "trying the one before."
-            )
+    directory, told = Path(directory).absolute(), []
+    for _ in range(LISTINGS):
+        found = steps(directory)
+        for step in found:
+            try:
+                restored = ocp.load(directory / str(step), like)
+            except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
+                told.append(f"checkpoint {step} in {directory} cannot be read ({_reason(error)}); trying the one before.")
+            else:
+                check_shapes(restored, like, directory / str(step))
+                for message in told:
+                    warn(message)
+                return restored
+        if found == steps(directory):
+            break
+        told.clear()  # a run that goes on replaced them while they were read
     if found:
         raise SeaError(
-            f"no checkpoint in {saved.directory} can be read for this model and these flags; "
+            f"no checkpoint in {directory} can be read for this model and these flags; "
             "choose another --workdir to start anew."
         )
     return None
+
+
+def check_shapes(restored: Any, like: Any, where: Path) -> None:
+    """Raises SeaError naming the first array of another shape or type: orbax restores those without a word."""
+    wanted = dict(jax.tree_util.tree_leaves_with_path(like))
+    for path, x in jax.tree_util.tree_leaves_with_path(restored):
+        expected = wanted[path]
+        if np.shape(x) != np.shape(expected) or np.asarray(x).dtype != np.asarray(expected).dtype:
+            raise SeaError(
+                f"{where} is of other settings than run.json says: {jax.tree_util.keystr(path, simple=True, separator='/')} "
+                f"is {np.shape(x)} there and {np.shape(expected)} by the settings; restore run.json as it was."
+            )
 
 
 def _reason(error: Exception) -> str:

@@ -157,6 +157,11 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def is_alone() -> bool:
+    """Whether the run has one process."""
+    return jax.process_count() == 1
+
+
 def first_does(work: Callable[[], None]) -> None:
     """Does `work` in process 0 while the others wait; an error there ends all."""
     if jax.process_count() == 1:

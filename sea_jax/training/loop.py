@@ -6,24 +6,26 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sea_jax import data as datas
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config, modality_pairs
+from sea_jax.data import Data
 from sea_jax.diagnostics import diagnose
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, means, ranking_data, user_counts
 from sea_jax.graph import resolve_propagation
+from sea_jax.models.backbones import BACKBONES, Backbone
+from sea_jax.recommender import Recommender
 from sea_jax.training import checkpoints as ckpt
 from sea_jax.training import fit_kernel, parallel
-from sea_jax.training.state import TrainState, init_state, make_data, make_model
-
-MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
-
+from sea_jax.training.state import TrainState, init_state, make_model
 
 copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own, by one program
 
@@ -41,19 +43,23 @@ class Progress(NamedTuple):
     stale: Any
 
 
-class Run(NamedTuple):
-    """A prepared run: settings, data on the devices, programs, and the progress so far.
+class Training(NamedTuple):
+    """A training under way: settings, data on the devices, programs, and the progress so far.
 
-    counts: by split, the users that count and those left out, see `user_counts`.
+    counts: by split, the users that count and those left out, see `user_counts`. whole: shapes of the undivided state.
+    divided: by leaf of the state, whether its rows are divided over the devices.
     """
 
     config: Config
     bundle: Bundle
+    model: Backbone
     layout: parallel.Layout
     programs: parallel.Programs
-    data: Any
+    data: Data
     ranking: RankingData
     counts: dict[str, dict[str, int]]
+    whole: TrainState
+    divided: TrainState
     progress: Progress
 
 
@@ -71,6 +77,15 @@ def check_fits(config: Config, bundle: Bundle) -> None:
         )
     if config.club_fit_pairs == "across_modalities" and len(bundle.modalities) < 2:
         raise SeaError("--club_fit_pairs=across_modalities needs two modalities; the data have one.")
+    if config.features == "host" and config.train_features:
+        raise SeaError("--features=host is for frozen features; these are trained along (--train_features).")
+    if not BACKBONES[config.backbone].has_modalities:
+        for name in ("separation", "alignment"):
+            if getattr(config, name) != "none":
+                raise SeaError(
+                    f"--{name}={getattr(config, name)} needs modalities, which --backbone={config.backbone} does not "
+                    f"read; leave it none or choose another backbone."
+                )
     modality_pairs(bundle.modalities, config.solosim_pairs)
 
 
@@ -78,62 +93,73 @@ def resolved(config: Config) -> Config:
     """The settings with what suits this platform written out; raises SeaError for what cannot be had on it."""
     return dataclasses.replace(
         config,
-        club_fit=fit_kernel.resolve(config.club_fit, MATMUL[config.precision]),
+        club_fit=fit_kernel.resolve(config.club_fit, parallel.MATMUL[config.precision]),
         propagation=resolve_propagation(config.propagation),
     )
 
 
-def prepare(bundle: Bundle, config: Config) -> Run:
-    """Everything up to the first epoch: graph and features on the devices, the initial state."""
+def prepare(bundle: Bundle, config: Config) -> Training:
+    """Everything up to the first epoch: graphs and features on the devices, the initial state, the programs."""
+    bundle = bundle.select(config.modalities)
     check_fits(config, bundle)
     config = resolved(config)
-    with jax.default_matmul_precision(MATMUL[config.precision]):
-        whole = make_data(bundle, config)[0]
-        model = make_model(bundle, config)
-        init = partial(init_state, model, config=config)
-        layout = parallel.layout(config, jax.eval_shape(init, whole))
-        state = jax.jit(init)(whole)
-        splits = bundle.train, bundle.valid, bundle.test
-        shares = [whole] if layout.axis is None else make_data(bundle, config, layout.parts)
-        return Run(
-            config=config,
-            bundle=bundle,
-            layout=layout,
-            programs=parallel.make_programs(bundle, config, layout),
-            data=parallel.place_data(shares, layout, config.features),
-            ranking=parallel.place_ranking(
-                ranking_data(
-                    *splits, bundle.num_users, bundle.num_items,
-                    parts=layout.parts, mask_valid_at_test=config.mask_valid_at_test,
-                ),
-                layout,
-            ),
-            counts=user_counts(*splits, bundle.num_users),
-            progress=Progress(
-                parallel.place_state(state, layout),
-                parallel.place_state(copied(state.params), layout),
-                *(np.asarray(0, np.int32), np.asarray(-np.inf, np.float64), np.asarray(0, np.int32)),
-            ),
-        )  # fmt: skip
+    layout = parallel.layout(config)
+    host = datas.gather(bundle, config, BACKBONES[config.backbone].graphs(bundle, config))
+    data = parallel.place_data(datas.divide(host, config, layout.parts), layout, config.features)
+    model = make_model(bundle, config, layout.parts, layout.axis)
+
+    tables = bundle.features if config.train_features else {}
+
+    def initial(features, parts=1, axis=None):
+        return init_state(make_model(bundle, config, parts, axis), datas.blank(host, config, parts), config, features)
+
+    whole = jax.eval_shape(initial, tables)
+    divided = jax.tree.map(lambda _: False, whole)
+    if layout.axis is not None:
+        halves = {name: x[: -(-bundle.num_items // 2)] for name, x in tables.items()}
+        divided = parallel.differing(whole, parallel.shapes_of(partial(initial, halves, 2, layout.axis), 2))
+    state = parallel.on_devices(initial, layout._replace(axis=None), None, None)(tables)
+    splits = bundle.train, bundle.valid, bundle.test
+    ranking = ranking_data(
+        *splits, bundle.num_users, bundle.num_items,
+        parts=layout.parts, mask_valid_at_test=config.mask_valid_at_test,
+    )  # fmt: skip
+    return Training(
+        config=config,
+        bundle=bundle,
+        model=model,
+        layout=layout,
+        programs=parallel.make_programs(model, config, divided, layout),
+        data=data,
+        ranking=parallel.place_ranking(ranking, layout),
+        counts=user_counts(*splits, bundle.num_users),
+        whole=whole,
+        divided=divided,
+        progress=Progress(
+            parallel.place_state(state, divided, layout),
+            parallel.place_state(copied(state.params), divided.params, layout),
+            *(np.asarray(0, np.int32), np.asarray(-np.inf, np.float64), np.asarray(0, np.int32)),
+        ),
+    )
 
 
-def restore(run: Run, saved, warn=lambda message: None) -> Run:
+def restore(run: Training, directory: Path, warn=lambda message: None) -> Training:
     """The run at its newest readable checkpoint; unchanged if there is none."""
-    whole = parallel.host_shapes(run.layout.whole)
+    whole = parallel.host_shapes(run.whole)
     like = Progress(whole, whole.params, *(np.zeros((), dtype) for dtype in (np.int32, np.float64, np.int32)))
-    found = ckpt.restore(saved, like, warn)
+    found = ckpt.restore(directory, like, warn)
     if found is None:
         return run
     state = found.state._replace(key=jax.random.wrap_key_data(found.state.key))
     return run._replace(
         progress=found._replace(
-            state=parallel.place_state(state, run.layout),
-            best_params=parallel.place_state(found.best_params, run.layout),
+            state=parallel.place_state(state, run.divided, run.layout),
+            best_params=parallel.place_state(found.best_params, run.divided.params, run.layout),
         )
     )
 
 
-def save(run: Run, saved) -> None:
+def save(run: Training, saved) -> None:
     """A checkpoint of the run's progress; arrays are written undivided, whatever the number of devices.
 
     They are copied before this returns and written while training goes on; `checkpoints.wait` waits for the last.
@@ -141,44 +167,50 @@ def save(run: Run, saved) -> None:
     """
     progress, layout = run.progress, run.layout
     progress = progress._replace(
-        state=parallel.undivide(progress.state, layout, layout.whole),
-        best_params=parallel.undivide(progress.best_params, layout, layout.whole.params),
+        state=parallel.undivide(progress.state, run.divided, run.whole, layout),
+        best_params=parallel.undivide(progress.best_params, run.divided.params, run.whole.params, layout),
     )
     ckpt.wait(saved)
     saved.save_async(int(progress.state.epoch), progress, overwrite=True)
 
 
-def embeddings(run: Run, params) -> tuple[np.ndarray, np.ndarray]:
+def embeddings(run: Training, params) -> tuple[np.ndarray, np.ndarray]:
     """Final user (U, d) and item (I, d) embeddings, float32, of parameters as the devices hold them."""
-    with jax.default_matmul_precision(MATMUL[run.config.precision]):
-        user, item = run.programs.embed(params, run.data)
+    user, item = run.programs.embed(params, run.data)
     return (
         parallel.whole_rows(user, run.bundle.num_users, run.layout),
         parallel.whole_rows(item, run.bundle.num_items, run.layout),
     )
 
 
-def measure(run: Run, params) -> dict[str, dict[str, float]]:
+def measure(run: Training, params) -> dict[str, dict[str, float]]:
     """Ranking metrics of `params` on validation and test: {"valid": {"recall@20": ...}, "test": {...}}."""
-    with jax.default_matmul_precision(MATMUL[run.config.precision]):
-        sums = run.programs.rank(params, run.data, run.ranking)
+    sums = run.programs.rank(params, run.data, run.ranking)
     return means(jax.device_get(sums), run.counts, run.config.topk)
 
 
-def diagnostics(run: Run, params) -> dict[str, float]:
+def diagnostics(run: Training, params) -> dict[str, float]:
     """Estimates of mutual information between the parts of all items, see `diagnose`."""
-    with jax.default_matmul_precision(MATMUL[run.config.precision]):
-        parts = run.programs.separate(params, run.data)
+    parts = run.programs.separate(params, run.data)
     return diagnose(jax.tree.map(lambda rows: parallel.whole_rows(rows, run.bundle.num_items, run.layout), parts))
 
 
-def finished(run: Run) -> bool:
+def recommender(run: Training, params, notes: dict | None = None) -> Recommender:
+    """What recommending, serving and comparing need of these parameters."""
+    bundle, (user, item) = run.bundle, embeddings(run, params)
+    titles = bundle.shown["titles"].tolist() if "titles" in bundle.shown else None
+    return Recommender.from_vectors(
+        user, item, bundle.train, user_ids=bundle.user_ids, item_ids=bundle.item_ids, titles=titles, notes=notes or {}
+    )
+
+
+def finished(run: Training) -> bool:
     """Whether the run has used up its epochs or its patience."""
     patience = run.config.patience
     return int(run.progress.state.epoch) >= run.config.epochs or 0 < patience <= int(run.progress.stale)
 
 
-def advance(run: Run) -> tuple[Run, dict[str, Any]]:
+def advance(run: Training) -> tuple[Training, dict[str, Any]]:
     """One epoch, with evaluation where it is due.
 
     Returns: the run after it, and its record: epoch, seconds, `loss/...`, `valid/...`, `test/...`.
@@ -186,8 +218,7 @@ def advance(run: Run) -> tuple[Run, dict[str, Any]]:
     """
     config, progress = run.config, run.progress
     began = time.perf_counter()
-    with jax.default_matmul_precision(MATMUL[config.precision]):
-        state, losses = run.programs.train_epoch(progress.state, run.data)
+    state, losses = run.programs.train_epoch(progress.state, run.data)
     losses = {f"loss/{name}": float(value) for name, value in jax.device_get(losses).items()}
     number = int(state.epoch)
     record = {"epoch": number, "seconds": time.perf_counter() - began, **losses}
@@ -198,12 +229,14 @@ def advance(run: Run) -> tuple[Run, dict[str, Any]]:
             f"try a smaller --learning_rate than {config.learning_rate}."
         )
     progress = progress._replace(state=state)
-    if number % config.eval_every == 0 or number >= config.epochs:
+    due = number % config.eval_every == 0
+    if due or number >= config.epochs:
         began = time.perf_counter()
         metrics = measure(run, state.params)
         record["eval_seconds"] = time.perf_counter() - began
         record |= {f"{split}/{name}": value for split, of in metrics.items() for name, value in of.items()}
-        progress = select(progress, metrics["valid"][config.monitor])
+        if due and "valid" in metrics:  # one that is not due would make a resumed run choose otherwise
+            progress = select(progress, metrics["valid"][config.monitor])
     if config.diagnose_every and number % config.diagnose_every == 0:
         record |= diagnostics(run, progress.state.params)
     return run._replace(progress=progress), record
@@ -221,9 +254,25 @@ def select(progress: Progress, value: float) -> Progress:
     )
 
 
+def best(progress: Progress) -> tuple[Any, int]:
+    """Parameters and number of the best epoch; of the latest where validation has chosen none."""
+    if int(progress.best_epoch) == 0:
+        return latest(progress)
+    return progress.best_params, int(progress.best_epoch)
+
+
+def latest(progress: Progress) -> tuple[Any, int]:
+    """Parameters and number of the latest epoch."""
+    return progress.state.params, int(progress.state.epoch)
+
+
 def fit(
-    run: Run, saved=None, report: Callable[[dict], None] = lambda record: None, trace_dir: str | None = None
-) -> Run:
+    run: Training,
+    saved=None,
+    report: Callable[[dict], None] = lambda record: None,
+    trace_dir: str | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Training:
     """Trains until the epochs or the patience are used up.
 
     Args:
@@ -232,7 +281,8 @@ def fit(
       report: called with the record of each epoch.
       trace_dir: where to write a profiler's trace of this call's second epoch (its first one compiles), or of the
         first if there is no other to come; none if None.
-    Returns: the run at its end; `measure(run, run.progress.best_params)` gives its result.
+      stop: asked after each epoch; if it says yes, the progress is saved and KeyboardInterrupt raised.
+    Returns: the run at its end; `measure(run, best(run.progress)[0])` gives its result.
     """
     start = int(run.progress.state.epoch)
     traced = min(start + 1, run.config.epochs - 1)
@@ -242,8 +292,13 @@ def fit(
             run, record = advance(run)
         report(record)
         number = int(run.progress.state.epoch)
-        if saved is not None and (number % run.config.checkpoint_every == 0 or finished(run)):
+        stopped = stop() and not finished(run)
+        if saved is not None and (number % run.config.checkpoint_every == 0 or stopped or finished(run)):
             save(run, saved)
+        if stopped:
+            if saved is not None:
+                ckpt.wait(saved)
+            raise KeyboardInterrupt(f"stopped after epoch {number}; the same command resumes.")
     if saved is not None:
         ckpt.wait(saved)
     return run

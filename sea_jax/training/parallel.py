@@ -5,6 +5,7 @@ axis named AXIS, the leading device axis of divided leaves becomes a sharding, a
 With several processes each one names its own devices' shares; pmap joins them.
 """
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,28 +13,30 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sea_jax import axis as ax
+from sea_jax import data as datas
 from sea_jax.config import Config
+from sea_jax.data import Data
 from sea_jax.errors import SeaError
-from sea_jax.evaluation import RankingData, metric_sums
+from sea_jax.evaluation import RankingData, factors, metric_sums
+from sea_jax.models.backbones import Backbone
 from sea_jax.training import hosts
-from sea_jax.training.state import Data, make_model
-from sea_jax.training.step import epoch, is_divided
+from sea_jax.training.step import epoch
 
 AXIS = "devices"
+MATMUL = {"float32": "float32", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 
 
 class Layout(NamedTuple):
-    """Where arrays live.
+    """Where arrays live and how they are multiplied.
 
-    parts: number of devices. local: those of this process among them. axis: their name, None for one device.
-    whole: shapes of the undivided state.
+    parts: number of devices. local: those of this process among them. axis: their name, None for one device. precision:
+    of matrix products, as JAX names it.
     """
 
     parts: int
     local: slice
     axis: str | None
-    whole: Any
+    precision: str
 
 
 def device_count(config: Config) -> int:
@@ -53,37 +56,47 @@ def device_count(config: Config) -> int:
     return asked
 
 
-def layout(config: Config, whole) -> Layout:
-    """The layout for these settings and an undivided state, or the shapes of one."""
+def layout(config: Config) -> Layout:
+    """The layout for these settings."""
     parts = device_count(config)
     several = config.parallel == "pmap" or (config.parallel == "auto" and parts > 1)
     mine = jax.local_device_count() if jax.process_count() > 1 else parts
     local = slice(jax.process_index() * mine, (jax.process_index() + 1) * mine)
-    return Layout(parts, local, AXIS if several else None, whole)
+    return Layout(parts, local, AXIS if several else None, MATMUL[config.precision])
 
 
-def divide(state, layout: Layout):
+def shapes_of(function: Callable, parts: int) -> Any:
+    """Shapes of what `function()` returns on one of `parts` devices."""
+    return jax.make_jaxpr(function, axis_env=[(AXIS, parts)], return_shape=True)()[1]
+
+
+def differing(one, two) -> Any:
+    """By leaf, whether its rows are divided over the devices: its shape for 1 part differs from that for 2."""
+    return jax.tree.map(lambda a, b: a.shape != b.shape, one, two)
+
+
+def divide(state, divided, layout: Layout):
     """State as this process's devices hold it, rows padded with zeros: `[rows, ..] -> [local parts, rows / parts, ..]`."""
 
-    def leaf(path, x):
-        if layout.axis is None or not is_divided(path):
+    def leaf(x, rows):
+        if layout.axis is None or not rows:
             return x
         x = np.asarray(x)
         x = np.pad(x, [(0, -x.shape[0] % layout.parts)] + [(0, 0)] * (x.ndim - 1))
         return x.reshape(layout.parts, -1, *x.shape[1:])[layout.local]
 
-    return jax.tree_util.tree_map_with_path(leaf, state)
+    return jax.tree.map(leaf, state, divided)
 
 
-def undivide(state, layout: Layout, whole):
+def undivide(state, divided, whole, layout: Layout):
     """The inverse, on the host of every process: padding cut off; `whole` has the undivided shapes."""
 
-    def leaf(path, x, like):
+    def leaf(x, rows, like):
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
             return np.asarray(jax.random.key_data(x))
-        return whole_rows(x, like.shape[0], layout) if is_divided(path) else np.asarray(x)
+        return whole_rows(x, like.shape[0], layout) if rows else np.asarray(x)
 
-    return jax.tree_util.tree_map_with_path(leaf, state, whole)
+    return jax.tree.map(leaf, state, divided, whole)
 
 
 def host_shapes(whole):
@@ -97,12 +110,9 @@ def host_shapes(whole):
     return jax.tree.map(leaf, whole)
 
 
-def axes_of(state) -> Any:
-    """pmap's axes of a state or a part of it: 0 for divided leaves, None for replicated ones."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: 0 if is_divided(path) else None, state)
-
-
-DATA_AXES = Data(adjacency=0, item_graph=0, features=0, item_weights=0, interactions=None)
+def axes_of(divided) -> Any:
+    """pmap's axes: 0 for leaves whose rows are divided, None for replicated ones."""
+    return jax.tree.map(lambda rows: 0 if rows else None, divided)
 
 
 def flat_axes(axes, tree) -> list[int | None]:
@@ -114,25 +124,43 @@ def flat_axes(axes, tree) -> list[int | None]:
     return found
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["leaves"], meta_fields=["structure", "axes"])
+@dataclasses.dataclass
+class Half:
+    """The leaves of a result that lie on one axis, with the structure of the whole.
+
+    With several processes pmap cannot hash output axes that are a tree with dicts; those of two Halves it can.
+    """
+
+    leaves: list
+    structure: Any
+    axes: tuple
+
+
 def on_devices(function: Callable, layout: Layout, in_axes, out_axes, donate: tuple[int, ...] = ()) -> Callable:
-    """`function` compiled for the layout: plain jit on one device, pmap on several."""
+    """`function` compiled for the layout: plain jit on one device, pmap on several; products at its precision."""
+
+    def precise(*arguments):
+        with jax.default_matmul_precision(layout.precision):
+            return function(*arguments)
+
     if layout.axis is None:
-        return jax.jit(function, donate_argnums=donate)
-    traced = {}
+        return jax.jit(precise, donate_argnums=donate)
 
-    def flat(*arguments):
-        out = function(*arguments)
-        leaves, traced["structure"] = jax.tree.flatten(out)
-        traced["axes"] = flat_axes(out_axes, out)
-        # With several processes pmap cannot hash output axes that are a tree with dicts; two lists it can.
-        return tuple([x for x, a in zip(leaves, traced["axes"], strict=True) if a == axis] for axis in (0, None))
+    def halves(*arguments):
+        out = precise(*arguments)
+        leaves, structure = jax.tree.flatten(out)
+        axes = tuple(flat_axes(out_axes, out))
+        return tuple(
+            Half([x for x, a in zip(leaves, axes, strict=True) if a == axis], structure, axes) for axis in (0, None)
+        )
 
-    mapped = jax.pmap(flat, axis_name=layout.axis, in_axes=in_axes, out_axes=(0, None), donate_argnums=donate)
+    mapped = jax.pmap(halves, axis_name=layout.axis, in_axes=in_axes, out_axes=(0, None), donate_argnums=donate)
 
     def call(*arguments):
-        divided, replicated = map(iter, mapped(*arguments))
-        leaves = [next(divided if axis == 0 else replicated) for axis in traced["axes"]]
-        return jax.tree.unflatten(traced["structure"], leaves)
+        divided, replicated = mapped(*arguments)
+        left = {0: iter(divided.leaves), None: iter(replicated.leaves)}
+        return jax.tree.unflatten(divided.structure, [next(left[axis]) for axis in divided.axes])
 
     return call
 
@@ -144,9 +172,9 @@ def place(tree, axes, layout: Layout):
     return on_devices(lambda x: x, layout, (axes,), axes)(tree)
 
 
-def place_state(state, layout: Layout):
+def place_state(state, divided, layout: Layout):
     """An undivided state, or a part of one, on the devices."""
-    return place(divide(state, layout), axes_of(state), layout)
+    return place(divide(state, divided, layout), axes_of(divided), layout)
 
 
 def stack_local(shares: list, layout: Layout):
@@ -163,12 +191,12 @@ def place_data(shares: list[Data], layout: Layout, features: str = "device") -> 
     """Each device's share on that device, one device's features on the host if `features` says so; interactions on all."""
     if layout.axis is None:
         if features == "device":
-            return place(shares[0], DATA_AXES, layout)
+            return place(shares[0], datas.AXES, layout)
         memory = jax.sharding.SingleDeviceSharding(jax.local_devices()[0], memory_kind="pinned_host")
-        data = place(shares[0]._replace(features={}), DATA_AXES, layout)
+        data = place(shares[0]._replace(features={}), datas.AXES, layout)
         return data._replace(features=jax.device_put(shares[0].features, memory))
     divided = stack_local([share._replace(interactions=None) for share in shares], layout)
-    return place(divided._replace(interactions=shares[0].interactions), DATA_AXES, layout)
+    return place(divided._replace(interactions=shares[0].interactions), datas.AXES, layout)
 
 
 class Programs(NamedTuple):
@@ -180,34 +208,27 @@ class Programs(NamedTuple):
     separate: Callable  # (params, data) -> Separated by modality
 
 
-def make_programs(bundle, config: Config, layout: Layout) -> Programs:
-    """The compiled programs of a run."""
-    model = make_model(bundle, config, layout.parts, layout.axis)
+def make_programs(model: Backbone, config: Config, divided, layout: Layout) -> Programs:
+    """The compiled programs of a run; `divided` says which leaves of the state have their rows divided."""
 
     def embed(params, data):
         representation = model.apply({"params": params}, data)
         return representation.user, representation.item
 
     def rank(params, data, ranking: RankingData):
-        user, item = embed(params, data)
-        item = ax.gather_rows(item, layout.axis)[: bundle.num_items]
-        return ax.psum(metric_sums(user, item, ranking, config.topk), layout.axis)
+        score = factors(*embed(params, data), model.num_items, layout.axis)
+        return metric_sums(score, model.num_items, ranking, config.topk, layout.axis)
 
     def separate(params, data):
         return model.apply({"params": params}, data).parts
 
-    state_axes, params_axes = axes_of(layout.whole), axes_of(layout.whole.params)
+    train_epoch = partial(epoch, model=model, config=config, axis=layout.axis, divided=divided)
+    state, params = axes_of(divided), axes_of(divided.params)
     return Programs(
-        train_epoch=on_devices(
-            partial(epoch, model=model, config=config, axis=layout.axis),
-            layout,
-            (state_axes, DATA_AXES),
-            (state_axes, None),
-            donate=(0,),
-        ),
-        rank=on_devices(rank, layout, (params_axes, DATA_AXES, 0), None),
-        embed=on_devices(embed, layout, (params_axes, DATA_AXES), 0),
-        separate=on_devices(separate, layout, (params_axes, DATA_AXES), 0),
+        train_epoch=on_devices(train_epoch, layout, (state, datas.AXES), (state, None), donate=(0,)),
+        rank=on_devices(rank, layout, (params, datas.AXES, 0), None),
+        embed=on_devices(embed, layout, (params, datas.AXES), 0),
+        separate=on_devices(separate, layout, (params, datas.AXES), 0),
     )
 
 

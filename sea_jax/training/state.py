@@ -1,34 +1,18 @@
-"""What a training step reads (Data) and what it carries (TrainState)."""
+"""What training carries from step to step, and where it starts."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from sea_jax import adjacency, graph
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
+from sea_jax.data import Data
 from sea_jax.models.backbones import BACKBONES, Backbone
 from sea_jax.models.conditionals import GaussianConditional, merge
 from sea_jax.models.separation import PART_WIDTH
-from sea_jax.sampling import Interactions, interactions
-
-
-class Data(NamedTuple):
-    """What a step reads, one device's share of it (all of it on one device).
-
-    adjacency: user-item graph. item_graph: fused nearest items. features: by modality (items, d_m).
-    item_weights: (items,) 1, or 0 for padding. interactions: training interactions, whole on every device.
-    """
-
-    adjacency: graph.Matrix
-    item_graph: graph.Matrix
-    features: dict[str, Float[Array, "items d"]]
-    item_weights: Float[Array, " items"]
-    interactions: Interactions
 
 
 class TrainState(NamedTuple):
@@ -47,70 +31,9 @@ class TrainState(NamedTuple):
 
 def make_model(bundle: Bundle, config: Config, parts: int = 1, axis: str | None = None) -> Backbone:
     """The backbone for this dataset, for one of `parts` devices."""
-    widths = tuple((name, bundle.features[name].shape[1]) for name in bundle.modalities)
-    return BACKBONES[config.backbone](
-        num_users=bundle.num_users,
-        num_items=bundle.num_items,
-        widths=widths,
-        dim=config.embedding_dim,
-        layers=config.layers,
-        split=config.split,
-        subtraction=config.separation == "subtraction",
-        parts=parts,
-        axis=axis,
-    )
-
-
-def make_data(bundle: Bundle, config: Config, parts: int = 1) -> list[Data]:
-    """The dataset for each of `parts` devices, its item graph fused as the settings say."""
-    weights = adjacency.default_weights(bundle.modalities)
-    if config.knn_weights:
-        weights = dict(zip(bundle.modalities, config.knn_weights, strict=True))
-    item_graph = adjacency.fuse_neighbours(bundle.neighbours, config.knn_k, weights)
-    train = interactions(bundle.train, bundle.num_users)
-    return divide_data(bundle.adjacency, item_graph, bundle.features, train, config, parts)
-
-
-def divide_data(user_item, item_graph, features, train: Interactions, config: Config, parts: int = 1) -> list[Data]:
-    """One Data per device, users and items padded to equal shares; padding has no edges and weighs nothing.
-
-    Args:
-      user_item: (U + I, U + I) normalised adjacency, users first, scipy CSR.
-      item_graph: (I, I) scipy CSR.
-      features: by modality (I, d_m).
-      train: the training interactions.
-      config: the settings.
-      parts: number of devices.
-    """
-    num_items = item_graph.shape[0]
-    num_users = user_item.shape[0] - num_items
-    users, items = -(-num_users // parts), -(-num_items // parts)
-    order = graph.bipartite_order(num_users, num_items, parts)
-    user_item = graph.relabel(user_item, order, (users + items) * parts)
-    item_graph = graph.relabel(item_graph, np.arange(num_items), items * parts)
-    form = graph.resolve_propagation(config.propagation)
-    dtype = jnp.bfloat16 if config.precision == "bfloat16" else np.float32
-
-    def rows(array, part):
-        share = array[part * items : (part + 1) * items]
-        return np.pad(share, [(0, items - len(share))] + [(0, 0)] * (array.ndim - 1))
-
-    return [
-        Data(
-            adjacency=user_item_rows,
-            item_graph=item_rows,
-            features={name: rows(x, part).astype(dtype) for name, x in features.items()},
-            item_weights=rows(np.ones(num_items, np.float32), part),
-            interactions=train,
-        )
-        for part, (user_item_rows, item_rows) in enumerate(
-            zip(
-                graph.divide(user_item, parts, form, symmetric=True),
-                graph.divide(item_graph, parts, form, symmetric=False),
-                strict=True,
-            )
-        )
-    ]
+    kind = BACKBONES[config.backbone]
+    widths = bundle.widths if kind.has_modalities else ()
+    return kind(bundle.num_users, bundle.num_items, widths, config, parts, axis)
 
 
 def make_optimisers(config: Config) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
@@ -118,10 +41,21 @@ def make_optimisers(config: Config) -> tuple[optax.GradientTransformation, optax
     return optax.adam(config.learning_rate), optax.adam(config.club_learning_rate)
 
 
-def init_state(model: Backbone, data: Data, config: Config) -> TrainState:
-    """The state before the first epoch, every number of it from the seed."""
+def init_state(
+    model: Backbone, data: Data, config: Config, features: dict[str, Float[Array, "items d"]] | None = None
+) -> TrainState:
+    """The state before the first epoch, every number of it from the seed.
+
+    Args:
+      model: for one device.
+      data: its data, or their shapes (`data.blank`).
+      config: the settings.
+      features: the raw features, where they are trained along (--train_features).
+    """
     key, model_key, club_key = jax.random.split(jax.random.key(config.seed), 3)
-    params = jax.jit(model.init)(model_key, data)["params"]
+    params = model.lazy_init(model_key, data).get("params", {})
+    if config.train_features:
+        params = params | {f"{name}_feature_table": jnp.asarray(features[name]) for name, _ in model.widths}
     club_params = GaussianConditional(PART_WIDTH).init(club_key, jnp.zeros((1, PART_WIDTH)))["params"]
     return start(params, club_params, key, config)
 

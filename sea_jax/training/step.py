@@ -1,5 +1,7 @@
 """One training step, and an epoch of them as one program."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -8,51 +10,43 @@ from jaxtyping import Array
 from sea_jax import axis as ax
 from sea_jax import losses, sampling
 from sea_jax.config import Config, modality_pairs
-from sea_jax.models.backbones import DIVIDED, Backbone
+from sea_jax.data import Data
+from sea_jax.fitting import fit
+from sea_jax.models.backbones import Backbone
 from sea_jax.models.conditionals import GaussianConditional, gaussian_columns, merge, unmerge
 from sea_jax.models.separation import PART_WIDTH, Separated
-from sea_jax.objective import Batch, Draws, objective
-from sea_jax.training.fit import fit
+from sea_jax.objective import NEEDS_CONDITIONAL, Batch, Draws, objective, weights_of
 from sea_jax.training.fit_kernel import nll_sum
-from sea_jax.training.state import Data, TrainState, make_optimisers
+from sea_jax.training.state import TrainState, make_optimisers
 
 
-def is_divided(path) -> bool:
-    """Whether the parameter at this tree path has its rows divided over the devices."""
-    return "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path).endswith(DIVIDED)
-
-
-def sum_replicated(gradient, axis: ax.Axis):
-    """Gradients of replicated parameters summed over the devices; divided ones are whole already."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf if is_divided(path) else ax.psum(leaf, axis), gradient
-    )
-
-
-def club_pairs(parts: dict[str, Separated], config: Config) -> list[tuple[Array, Array]]:
-    """(x, y) pairs that the conditional is fitted on.
+def fit_pairs(parts: dict[str, Separated], data: Data, config: Config) -> list[tuple[Array, Array, Array]]:
+    """(x, y, weights) that the conditional is fitted on.
 
     within_modality: (generic_m, unique_m), the pairs that CLUB evaluates. across_modalities, as released:
     (generic_m, generic_m') and (unique_m, unique_m') of each Solosim pair, for which CLUB is no bound.
     """
     if config.club_fit_pairs == "within_modality":
-        return [(part.generic, part.unique) for part in parts.values()]
-    pairs = modality_pairs(tuple(parts), config.solosim_pairs)
-    return [
-        pair for m, n in pairs for pair in ((parts[m].generic, parts[n].generic), (parts[m].unique, parts[n].unique))
-    ]
+        return [(part.generic, part.unique, weights_of(data, name)) for name, part in parts.items()]
+    found = []
+    for m, n in modality_pairs(tuple(parts), config.solosim_pairs):
+        weights = weights_of(data, m) if data.present is None else weights_of(data, m) * weights_of(data, n)
+        found += [(parts[m].generic, parts[n].generic, weights), (parts[m].unique, parts[n].unique, weights)]
+    return found
 
 
-def fit_conditional(state: TrainState, parts, weights, config: Config, axis: ax.Axis):
+def fit_conditional(state: TrainState, parts, data: Data, config: Config, axis: ax.Axis):
     """The inner loop: Adam steps that maximise the log-likelihood of q on this step's detached parts.
 
     Minimises the sum over pairs of the mean negative log-likelihood (without its constants).
     Returns: parameters, optimiser state, the objective before each inner step.
     """
-    pairs = jax.lax.stop_gradient(club_pairs(parts, config))
-    x, y = (jnp.concatenate(side) for side in zip(*pairs, strict=True))
-    weights = jnp.tile(weights, len(pairs))
+    pairs = jax.lax.stop_gradient(fit_pairs(parts, data, config))
+    x, y, weights = (jnp.concatenate(side) for side in zip(*pairs, strict=True))
     count = ax.psum(weights.sum(), axis) / len(pairs)
+    if data.present is not None:  # pairs of unequal counts: each is a mean of its own rows
+        counts = ax.psum(jnp.stack([of.sum() for _, _, of in pairs]), axis)
+        weights = weights * jnp.repeat(count / jnp.maximum(counts, 1), len(x) // len(pairs))
     # Ones as one more column for the bias; as many samples as a GPU's products of tiles want, the last weighing nothing.
     padding = (0, -len(x) % 256)
     x = jnp.pad(x, (padding, (0, 1)), constant_values=1).T
@@ -71,19 +65,30 @@ def fit_conditional(state: TrainState, parts, weights, config: Config, axis: ax.
     return unmerge(merged), optimiser_state, fitted
 
 
-def loss_and_gradient(state: TrainState, data: Data, batch: Batch, draws: Draws, model, config, axis=None):
+def loss_and_gradient(
+    state: TrainState,
+    data: Data,
+    batch: Batch,
+    draws: Draws,
+    model: Backbone,
+    config: Config,
+    axis: ax.Axis = None,
+    divided: Any = None,
+):
     """((share of the total, (named parts, Representation)), gradient) at the state's parameters."""
 
     def conditional(x):
         return GaussianConditional(PART_WIDTH).apply({"params": state.club_params}, x)
 
     def loss(params):
-        representation = model.apply({"params": params}, data)
-        total, parts = objective(representation, batch, draws, conditional, data.item_weights, config, axis)
+        representation = model.apply({"params": params}, data, draws.noise)
+        total, parts = objective(representation, batch, draws, conditional, data, config, axis)
         return total, (parts, representation)
 
     value, gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-    return value, sum_replicated(gradient, axis)
+    if axis is not None:  # rows that are divided have their whole gradient already
+        gradient = jax.tree.map(lambda leaf, rows: leaf if rows else ax.psum(leaf, axis), gradient, divided.params)
+    return value, gradient
 
 
 def step(
@@ -95,23 +100,25 @@ def step(
     model: Backbone,
     config: Config,
     axis: ax.Axis = None,
+    divided: Any = None,
 ) -> tuple[TrainState, dict[str, Array], Array]:
-    """One training step (MODEL order): gradient, then the inner fit of q, then the model's Adam step.
+    """One training step, in the released order: gradient, then the inner fit of q, then the model's Adam step.
 
     Args:
       state, data: one device's share.
       batch, draws: whole, the same on every device.
       model, config: static.
       axis: the device axis or None.
+      divided: with an axis, a TrainState of bools: which leaves have their rows divided over the devices.
     Returns: the new state; the losses of all devices together; the inner objective (club_steps,).
     """
-    (_, (parts, representation)), gradient = loss_and_gradient(state, data, batch, draws, model, config, axis)
+    (_, (parts, representation)), gradient = loss_and_gradient(
+        state, data, batch, draws, model, config, axis, divided
+    )
     club_params, club_state, fitted = state.club_params, state.club_optimiser, jnp.zeros((0,))
-    if config.separation in ("club", "club_all_pairs", "l1out"):
+    if config.separation in NEEDS_CONDITIONAL:
         with jax.named_scope("club_fit"):
-            club_params, club_state, fitted = fit_conditional(
-                state, representation.parts, data.item_weights, config, axis
-            )
+            club_params, club_state, fitted = fit_conditional(state, representation.parts, data, config, axis)
     with jax.named_scope("optimiser"):
         updates, optimiser = make_optimisers(config)[0].update(gradient, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -119,18 +126,21 @@ def step(
     return state, ax.psum(parts, axis), fitted
 
 
-def draw(key: Array, modalities: tuple[str, ...], num_items: int, config: Config) -> Draws:
+def draw(key: Array, model: Backbone, config: Config) -> Draws:
     """What a step draws besides its batch; the same on every number of devices."""
-    permutations = sampling.permutations(key, len(modalities), num_items)
+    modalities = tuple(name for name, _ in model.widths)
+    permutations = sampling.permutations(key, len(modalities), model.num_items) if model.separated else ()
     candidates = None
-    if 0 < config.solosim_candidates < num_items:
+    if 0 < config.solosim_candidates < model.num_items:
         own_key = jax.random.fold_in(key, len(modalities))
-        candidates = sampling.permutations(own_key, 1, num_items)[0, : config.solosim_candidates]
-    return Draws(dict(zip(modalities, permutations, strict=True)), candidates)
+        candidates = sampling.permutations(own_key, 1, model.num_items)[0, : config.solosim_candidates]
+    # fold_in repeats what split gives at the same number, so that the numbers from here on are further ones.
+    noise = model.draw(jax.random.fold_in(key, len(modalities) + 1))
+    return Draws(dict(zip(modalities, permutations, strict=False)), candidates, noise)
 
 
 def epoch(
-    state: TrainState, data: Data, *, model: Backbone, config: Config, axis: ax.Axis = None
+    state: TrainState, data: Data, *, model: Backbone, config: Config, axis: ax.Axis = None, divided: Any = None
 ) -> tuple[TrainState, dict[str, Array]]:
     """All steps of one epoch as one program: shuffle, draw, train.
 
@@ -138,16 +148,16 @@ def epoch(
     """
     key = jax.random.fold_in(state.key, state.epoch)
     shuffle_key, step_key = jax.random.split(key)
+    data = model.for_epoch(jax.random.fold_in(key, 2), data)
     batches = sampling.epoch_batches(shuffle_key, data.interactions, config.batch_size)
-    modalities = tuple(name for name, _ in model.widths)
 
     def body(state, inputs):
         number, (users, positives, weights) = inputs
         negative_key, draw_key = jax.random.split(jax.random.fold_in(step_key, number))
         negatives = sampling.sample_negatives(negative_key, data.interactions, users)
-        draws = draw(draw_key, modalities, model.num_items, config)
+        draws = draw(draw_key, model, config)
         batch = Batch(users, positives, negatives, weights)
-        state, parts, _ = step(state, data, batch, draws, model=model, config=config, axis=axis)
+        state, parts, _ = step(state, data, batch, draws, model=model, config=config, axis=axis, divided=divided)
         return state, parts
 
     columns = (batches["users"], batches["positives"], batches["weights"])

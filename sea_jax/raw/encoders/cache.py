@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sea_jax import files
 from sea_jax.errors import SeaError
 
 
@@ -52,9 +53,7 @@ class Store:
             raise SeaError(f"{cache.folder} is no folder to keep encoded rows in; name another.") from error
         about = self.folder / "about.json"
         if not about.exists():
-            with open(_aside(about), "w", encoding="utf-8") as file:
-                json.dump({"encoder": name, "version": version}, file, indent=1)
-            os.replace(file.name, about)
+            files.write_json(about, {"encoder": name, "version": version})
         for path in sorted(self.folder.glob("rows-*.npy")):
             self._index(path)
 
@@ -90,16 +89,10 @@ class Store:
         for place, (key, (row, cut)) in enumerate(self._new.items()):
             records[place] = np.frombuffer(key, np.uint8), cut, row
         path = self.folder / f"rows-{uuid.uuid4().hex}.npy"
-        aside = _aside(path)
-        try:
-            with open(aside, "wb") as file:
-                np.lib.format.write_array(file, records, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(aside, path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+        with files.whole(path) as aside, open(aside, "wb") as opened:
+            np.lib.format.write_array(opened, records, allow_pickle=False)
+            opened.flush()
+            os.fsync(opened.fileno())
         self._place.update((key, (path, place)) for place, key in enumerate(self._new))
         self._new = {}
 
@@ -136,7 +129,3 @@ def _open(path: Path) -> np.ndarray:
     if not isinstance(records, np.ndarray) or records.dtype.names != ("key", "cut", "row"):
         raise ValueError("no records")
     return records
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f"tmp.{os.getpid()}.{path.name}")

@@ -1,11 +1,11 @@
 """Pictures by torchvision's networks, without their last linear layer (extra `image`)."""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from sea_jax import files
 from sea_jax.errors import SeaError
 from sea_jax.raw.encoders.base import Broken, Encoder, Result, batched, require
 from sea_jax.raw.encoders.pictures import decode
@@ -39,8 +39,7 @@ class Torchvision(Encoder):
             network = models.get_model(model, weights=None)
             try:
                 network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-                with open(path, "rb") as file:
-                    code = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+                code = files.sha256(path)[:16]
             except Exception as error:  # torch has many kinds
                 raise SeaError(f"{path} holds no weights of {model} that torch can read: {_first(error)}") from error
         else:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sea_jax import files
 from sea_jax.errors import SeaError
 from sea_jax.raw.encoders.base import Encoder, Result, batched, require
 
@@ -280,6 +281,5 @@ def fingerprint(folder: Path) -> str:
     """A hash of every file that the rows depend on."""
     code = hashlib.sha256()
     for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
-        with open(path, "rb") as file:
-            code.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        code.update(f"{path.relative_to(folder)} {files.sha256(path)}\n".encode())
     return code.hexdigest()[:16]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sea_jax import files
 from sea_jax.errors import SeaError
 from sea_jax.raw.encoders.base import Encoder, Result, batched, require
 
@@ -71,6 +72,5 @@ def revision(kind: str, source: str, commit: str | None) -> tuple[str, str]:
         return f"{kind}:{source}", (commit or "unknown")[:16]
     code = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.suffix in (".json", ".safetensors", ".bin", ".txt")):
-        with open(path, "rb") as file:
-            code.update(f"{path.relative_to(folder)} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+        code.update(f"{path.relative_to(folder)} {files.sha256(path)}\n".encode())
     return f"{kind}:{folder.name}", code.hexdigest()[:16]

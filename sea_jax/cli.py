@@ -1,0 +1,192 @@
+"""The command line: flags made from Config, flagfiles looked up, every error in one sentence. All that knows absl."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from sea_jax import files
+from sea_jax.config import GROUPS, Config, kind_of, shown
+from sea_jax.errors import SeaError
+
+FLAGS = flags.FLAGS
+SHIPPED = Path("experiments") / "flags"  # of the repository, beside the programs
+
+
+def define_config_flags(names: Iterable[str] | None = None) -> None:
+    """Defines one flag per setting (or per setting named): type, default, limits and help from Config."""
+    for field in dataclasses.fields(Config):
+        if names is None or field.name in names:
+            _define(field)
+
+
+def _define(field: dataclasses.Field) -> None:
+    kind, several = kind_of(field)
+    help, default, choices = field.metadata["help"], field.default, field.metadata["choices"]
+    if several:
+        flags.DEFINE_list(field.name, [str(value) for value in default], help)
+    elif choices:
+        flags.DEFINE_enum(field.name, default, choices, help)
+    else:
+        define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+        define[kind](field.name, default, help)
+
+
+def define_run_flags() -> None:
+    """Flags of every program that reads a run."""
+    flags.DEFINE_string("workdir", None, "folder of the run", required=True)
+    flags.DEFINE_string("data_dir", "", "folder of the bundle, if it moved since training")
+    flags.DEFINE_enum("checkpoint", "best", ("best", "latest"), "which parameters")
+
+
+def config_from_flags() -> Config:
+    """The Config that the flags describe; raises SeaError for impossible values."""
+    values = {}
+    for field in dataclasses.fields(Config):
+        kind, several = kind_of(field)
+        value = FLAGS[field.name].value
+        if several:
+            try:
+                value = tuple(kind(entry) for entry in value)
+            except ValueError as error:
+                raise SeaError(f"--{field.name}={shown(value)} must be a list of {kind.__name__}s.") from error
+        values[field.name] = value
+    return Config(**values)
+
+
+def help_text() -> str:
+    """The program's purpose and its flags in groups, one line each, with defaults."""
+    main = sys.modules["__main__"]
+    own = [flag for flag in FLAGS.get_flags_for_module(main) if flag.name != "debug"]
+    lines = [(main.__doc__ or "").strip(), "", *map(_help_line, own)]
+    title = ""
+    for field in dataclasses.fields(Config):
+        title = GROUPS.get(field.name, title)
+        if field.name in FLAGS and FLAGS[field.name] not in own:
+            lines += [] if f"{title}:" in lines else [f"{title}:"]
+            lines.append(_help_line(FLAGS[field.name]))
+    lines += [_help_line(FLAGS["debug"]), "  --flagfile=FILE                reads flags from a file, one a line."]
+    return "\n".join(lines)
+
+
+def _help_line(flag) -> str:
+    default = "" if flag.default is None else shown(flag.default)
+    return f"  {f'--{flag.name}={default}':30s} {flag.help}"
+
+
+def expand(arguments: list[str], within: tuple[str, ...] = ()) -> list[str]:
+    """The arguments with each flagfile's lines in its place; later flags win.
+
+    A flagfile that is not in the working directory is looked for in experiments/flags/.
+
+    Raises: SeaError if there is none, it is no text, or flagfiles include each other.
+    """
+    found, rest = [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("--flagfile", "-flagfile"):
+            argument = f"--flagfile={rest.pop(0) if rest else ''}"
+        if not argument.startswith(("--flagfile=", "-flagfile=")):
+            found.append(argument)
+            continue
+        path = _flagfile(argument.partition("=")[2])
+        if path in within:
+            raise SeaError(f"--flagfile={path} includes itself.")
+        lines = (line.strip() for line in files.read_lines(path))
+        found += expand([line for line in lines if line and not line.startswith(("#", "//"))], (*within, path))
+    return found
+
+
+def _flagfile(name: str) -> str:
+    shipped = Path(sys.argv[0]).resolve().parent.parent / SHIPPED
+    for path in (Path(name), shipped / name):
+        if name and path.is_file():
+            return str(path)
+    raise SeaError(
+        f"--flagfile={name} is neither in the working directory nor among the shipped ones: "
+        f"{', '.join(sorted(path.name for path in shipped.glob('*.flags')))}."
+    )
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Runs `main(argv)` with flags parsed and ends the process; what a user can mend is one line and exit code 1."""
+    if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
+        print(help_text())
+        sys.exit(0)
+    try:
+        arguments = FLAGS([sys.argv[0], *expand(sys.argv[1:])])
+        logging.set_verbosity(logging.ERROR)  # orbax and jax tell much that is of no use here
+        if len(arguments) > 1:
+            raise SeaError(f"unexpected argument {arguments[1]}; every option is written --name=value.")
+    except flags.Error as error:
+        tell(error)
+        sys.exit(1)
+    except (SeaError, OSError) as error:
+        tell(error)
+        sys.exit(1)
+    app.run(lambda _: guarded(main, arguments), argv=arguments[:1], flags_parser=lambda argv: argv)
+
+
+def guarded(main: Callable[[list[str]], int | None], arguments: list[str]) -> int:
+    """The exit code of `main(arguments)`: 1 after an error of the user's, told in one line; 130 after Ctrl-C."""
+    try:
+        return main(arguments) or 0
+    except (SeaError, OSError) as error:
+        if FLAGS.debug:
+            raise
+        tell(error)
+        return 1
+    except KeyboardInterrupt as stopped:
+        if FLAGS.debug:
+            raise
+        print(stopped.args[0] if stopped.args else "stopped.", file=sys.stderr)
+        return 130
+
+
+@contextlib.contextmanager
+def interrupts(enabled: bool = True) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, as a function to ask; a second one stops at once.
+
+    Training that is asked to stop between epochs can save the last one.
+    """
+    pressed = []
+
+    def press(signum, frame):
+        if pressed:
+            raise KeyboardInterrupt("stopped; the same command resumes from the last checkpoint.")
+        pressed.append(signum)
+        print("stopping after this epoch; press Ctrl-C again to stop at once", file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGINT, press) if enabled else None
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        if enabled:
+            signal.signal(signal.SIGINT, before)
+
+
+def tell(error: Exception) -> None:
+    """One line on stderr."""
+    print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
+
+
+def stop_at_once(message: str) -> None:
+    """Ends the process with one line, without waiting for other processes that may be gone."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def sentence(error: Exception) -> str:
+    """An error as one line for a person."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror.lower()}: {error.filename}" if error.filename else error.strerror.lower()
+    return " ".join(str(error).split())
+
+
+if "debug" not in FLAGS:
+    flags.DEFINE_bool("debug", False, "show the traceback of an error")

@@ -1,0 +1,167 @@
+"""A run's folder: names of its files, the lock of whoever writes it, its record, and when a run may go on in it."""
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib.metadata
+import json
+import math
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sea_jax import config as configs
+from sea_jax import files
+from sea_jax.bundle import Bundle
+from sea_jax.config import Config
+from sea_jax.errors import SeaError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jraph", "numpy", "scipy")
+RECORD, FLAGS, METRICS, SUMMARY = "run.json", "config.flags", "metrics.jsonl", "summary.json"
+RECOMMENDER, CHECKPOINTS, TRACE, LOCK = "recommender.npz", "checkpoints", "trace", "lock"
+DAMAGED = "restore it as it was, or train again in another --workdir"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a run's numbers may depend on."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def record_of(config: Config, bundle: Bundle) -> dict:
+    """What identifies a run: settings, data and versions."""
+    return {
+        "config": dataclasses.asdict(config),
+        "data": bundle.manifest.get("hashes") or digest(bundle),
+        "versions": versions(),
+        "python": sys.version.split()[0],
+    }
+
+
+def digest(bundle: Bundle) -> dict[str, str]:
+    """Hashes of a bundle in memory, which has none of files."""
+    import hashlib
+
+    arrays = {split: getattr(bundle, split) for split in ("train", "valid", "test")} | dict(bundle.features)
+    return {name: hashlib.sha256(x.tobytes()).hexdigest() for name, x in arrays.items()}
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Holds the folder for this process while it writes there; the system lets go when a process ends, however it ends.
+
+    On disks that several hosts share, as far as these pass locks on.
+
+    Raises: SeaError at once, naming the holder, if another process has it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / LOCK, "a+", encoding="utf-8") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.seek(0)
+            holder = held.read(200).strip() or "another process"
+            raise SeaError(f"--workdir={workdir} is being written by {holder}; choose another folder or wait.") from None
+        held.truncate(0)
+        held.write(f"process {os.getpid()} on {socket.gethostname()}")
+        held.flush()
+        try:
+            yield
+        finally:
+            held.truncate(0)
+
+
+def check_free(workdir: Path) -> None:
+    """Raises SeaError for a folder that holds something else than a run, before anything is written there."""
+    if workdir.exists() and not workdir.is_dir():
+        raise SeaError(f"--workdir={workdir} is a file; name a folder.")
+    if workdir.is_dir() and not (workdir / RECORD).exists() and {path.name for path in workdir.iterdir()} - {LOCK}:
+        raise SeaError(f"--workdir={workdir} is not empty and holds no run; choose another folder.")
+
+
+def claim(config: Config, bundle: Bundle, workdir: Path, resume: bool = True) -> None:
+    """Writes the run's record and flags, or checks that those there are the same; raises SeaError if they differ."""
+    record = json.loads(json.dumps(record_of(config, bundle)))
+    path = workdir / RECORD
+    if path.exists():
+        if not resume:
+            raise SeaError(f"--workdir={workdir} already holds a run and --noresume was given; choose another folder.")
+        old_config, old = read_record(workdir)
+        differing = configs.differences(old["config"], config)
+        if differing:
+            changes = ", ".join(
+                f"--{name} was {configs.shown(getattr(old_config, name))} and is {configs.shown(getattr(config, name))}"
+                for name in differing
+            )
+            raise SeaError(f"--workdir={workdir} holds a run of other flags ({changes}); choose another folder.")
+        if old["data"] != record["data"]:
+            raise SeaError(
+                f"--workdir={workdir} holds a run on other data than {config.data_dir or bundle.name}; "
+                "choose another folder."
+            )
+    files.write_text(workdir / FLAGS, configs.flag_lines(config))
+    files.write_json(path, record)
+
+
+def read_record(workdir: Path) -> tuple[Config, dict]:
+    """The settings and the record of the run in a folder; raises SeaError if there is none or it makes no sense."""
+    path = workdir / RECORD
+    if not path.is_file():
+        raise SeaError(f"--workdir={workdir} holds no run (no {RECORD}); train one with experiments/train.py.")
+    record = files.read_json(path, DAMAGED)
+    for field in ("config", "data"):
+        if not isinstance(record.get(field), dict):
+            raise SeaError(f"{path}: field {field} is missing or no object; {DAMAGED}.")
+    try:
+        return configs.from_dict(record["config"]), record
+    except SeaError as error:
+        raise SeaError(f"{path}: {str(error).rstrip('.')}; {DAMAGED}.") from error
+
+
+def read_metrics(path: Path, epoch: int | None = None) -> list[dict]:
+    """The records of metrics.jsonl up to an epoch, as far as they make sense: one object a line, epochs in a row."""
+    records: list[dict] = []
+    if not path.exists():
+        return records
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            record = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError):
+            break  # a line cut short by a kill, or edited by hand
+        number = record.get("epoch") if isinstance(record, dict) else None
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            break
+        if (records and number != records[-1]["epoch"] + 1) or (epoch is not None and number > epoch):
+            break
+        if not all(isinstance(x, int | float | None) for x in record.values()):
+            break
+        records.append(record)
+    return records
+
+
+def cut_metrics(path: Path, epoch: int) -> list[dict]:
+    """Drops the lines of metrics.jsonl after the restored epoch (a killed run wrote them); returns the rest."""
+    records = read_metrics(path, epoch)
+    if path.exists():
+        files.write_text(path, "".join(line_of(record) for record in records))
+    return records
+
+
+def line_of(record: dict) -> str:
+    """A record as a line of metrics.jsonl; numbers that are not finite are null."""
+    cleaned = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    return json.dumps(cleaned) + "\n"
+
+
+def read_summary(workdir: Path) -> dict:
+    """The summary of a finished run; raises SeaError if there is none."""
+    path = workdir / SUMMARY
+    if not path.is_file():
+        raise SeaError(f"--workdir={workdir} holds no finished run (no {SUMMARY}).")
+    return files.read_json(path, DAMAGED)
+
+
+def seconds_of(records: list[dict]) -> list[float]:
+    """Seconds of each epoch in the records that tell them."""
+    return [record["seconds"] for record in records if isinstance(record.get("seconds"), int | float)]
