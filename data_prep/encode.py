@@ -162,7 +162,10 @@ def main(argv: list[str]) -> int:
     values = cli.FLAGS
     ids, columns = collect(values)
     # Before anything is computed: a misspelt encoder or a missing package is told at once.
-    chosen = {modality: encoders.get(modality, getattr(values, f"{modality}_encoder")) for modality in columns}
+    chosen = {
+        modality: encoders.get(modality, getattr(values, f"{modality}_encoder"), device=values.device)
+        for modality in columns
+    }
     output = Path(values.output)
     output.mkdir(parents=True, exist_ok=True)
     cache = encoders.Cache(values.cache) if values.cache else None
@@ -197,5 +200,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("audio_root", "", "folder their paths are relative to; that of --items")
     flags.DEFINE_string("audio_encoder", "logmel", "logmel")
     flags.DEFINE_string("path_separator", "|", "between several files in one cell")
+    flags.DEFINE_enum("device", "", ["", "cpu", "gpu", "tpu"], "cpu, gpu or tpu; the best there is without")
     flags.DEFINE_string("cache", "", "folder that keeps encoded rows by content, so that a killed run goes on")
     cli.run(main)

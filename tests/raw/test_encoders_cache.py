@@ -137,7 +137,7 @@ def test_two_writers_do_not_disturb_each_other(tmp_path):
 
 
 def test_rows_that_wait_long_are_written(tmp_path):
-    store = Cache(tmp_path, seconds=0).store("e", "1")
+    store = Cache(tmp_path, seconds=0.0).store("e", "1")
     store.put(b"a" * 32, np.ones(2, np.float32))
     assert len(list(tmp_path.glob("*/rows-*.npy"))) == 1
     assert [row.tolist() for _, row, _ in store.read([b"a" * 32])] == [[1, 1]]

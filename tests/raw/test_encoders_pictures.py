@@ -84,8 +84,8 @@ def test_random_damage_never_escapes(seed):
     content = bytearray(saved(noise(), kinds[seed % len(kinds)]))
     for place in rng.integers(0, len(content), 1 + seed % 30):
         content[place] = rng.integers(256)
-    key, row, _, problem = next(iter(encoders.get("image").transform([("key", bytes(content))])))
-    assert key == "key"
+    key, row, _, problem = next(iter(encoders.get("image").transform([(b"key", bytes(content))])))
+    assert key == b"key"
     assert problem if row is None else np.isfinite(row).all()
 
 

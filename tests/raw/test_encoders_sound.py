@@ -126,7 +126,7 @@ def test_random_damage_never_escapes(seed):
     content = bytearray(wav(melody(), kind=("WAV", "FLAC", "OGG", "MP3")[seed % 4]))
     for place in rng.integers(0, len(content), 1 + seed):
         content[place] = rng.integers(256)
-    _, row, _, problem = next(iter(encoders.get("audio").transform([("key", bytes(content))])))
+    _, row, _, problem = next(iter(encoders.get("audio").transform([(b"key", bytes(content))])))
     assert problem if row is None else row.shape == (128,)
 
 
@@ -139,4 +139,4 @@ def test_a_long_sound_is_cut_and_counted(tmp_path):
 
 def test_seconds_must_be_positive():
     with pytest.raises(SeaError, match="above 0"):
-        encoders.get("audio", seconds=0)
+        encoders.get("audio", seconds=0.0)

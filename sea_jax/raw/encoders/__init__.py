@@ -8,6 +8,7 @@ A new encoder is one file with a class that follows `base.Encoder`, and one line
 """
 
 import importlib
+import inspect
 
 from sea_jax.errors import SeaError
 from sea_jax.raw.encoders.base import Encoded, Encoder, Problem, require
@@ -35,12 +36,13 @@ ENCODERS = {
 DEFAULTS = {"text": "tfidf", "image": "colours", "audio": "logmel"}
 
 
-def get(modality: str, spec: str = "", **options) -> Encoder:
+def get(modality: str, spec: str = "", *, device: str = "", **options) -> Encoder:
     """The encoder that `spec` names: `NAME` or `NAME:ARGUMENT`, such as `minilm:/models/bge-small`.
 
     Args:
       modality: "text", "image" or "audio".
       spec: empty for the modality's default, which needs no weights.
+      device: "cpu", "gpu" or "tpu" for encoders that compute on one (NumPy's do not care); the best there is, without.
       options: of the encoder's class, such as `width` of tfidf.
     Raises: SeaError for an unknown name, an argument too many or too few, a package or weights that are missing.
     """
@@ -54,4 +56,6 @@ def get(modality: str, spec: str = "", **options) -> Encoder:
     if colon and (not wants or not argument):
         raise SeaError(f"{spec!r}: {name} takes {f'{wants} after the colon' if wants else 'nothing after its name'}.")
     make = getattr(importlib.import_module(f"{__name__}.{module}"), kind)
+    if device and "device" in inspect.signature(make).parameters:
+        options["device"] = device
     return make(argument, **options) if argument else make(**options)

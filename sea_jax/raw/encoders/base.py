@@ -5,7 +5,7 @@ import hashlib
 import importlib
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +108,7 @@ class Encoder:
 
     def encode(
         self,
-        rows: Sequence[Any],
+        rows: Collection[Any],
         report: Report | None = None,
         *,
         cache: Cache | None = None,

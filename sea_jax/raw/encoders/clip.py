@@ -8,7 +8,7 @@ import numpy as np
 from sea_jax.errors import SeaError
 from sea_jax.raw.encoders.base import Broken, Encoder, Result, batched, require, unit
 from sea_jax.raw.encoders.pictures import decode
-from sea_jax.raw.encoders.text_torch import quiet, revision
+from sea_jax.raw.encoders.text_torch import quiet, revision, torch_device
 
 DEFAULT = "openai/clip-vit-base-patch32"
 BATCH = 32
@@ -19,7 +19,7 @@ class _Clip(Encoder):
 
     Args:
       source: a folder, or a name on the Hugging Face hub.
-      device: as torch writes it; a GPU if there is one, without.
+      device: "cpu" or "gpu"; a GPU if there is one, without.
     Raises: SeaError if packages are missing or the model cannot be had or has no two towers.
     """
 
@@ -39,7 +39,7 @@ class _Clip(Encoder):
             raise SeaError(f"clip:{source} is a {type(self.model).__name__}, which has no image and text towers.")
         self.name, code = revision("clip", source, getattr(self.model.config, "_commit_hash", None))
         self.version = f"1-{code}"
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch_device(torch, device)
         self.model.to(self.device)
 
     def _rows(self, features) -> np.ndarray:

@@ -9,6 +9,7 @@ from sea_jax import files
 from sea_jax.errors import SeaError
 from sea_jax.raw.encoders.base import Broken, Encoder, Result, batched, require
 from sea_jax.raw.encoders.pictures import decode
+from sea_jax.raw.encoders.text_torch import torch_device
 
 BATCH = 32
 
@@ -18,7 +19,7 @@ class Torchvision(Encoder):
 
     Args:
       source: a model's name in torchvision, which fetches its default weights; or MODEL@FILE with a state_dict.
-      device: as torch writes it; a GPU if there is one, without.
+      device: "cpu" or "gpu"; a GPU if there is one, without.
     Raises: SeaError if packages are missing, the model is unknown or its weights cannot be had.
     """
 
@@ -55,7 +56,7 @@ class Torchvision(Encoder):
             raise SeaError(f"{self.name} has no linear layer at its end; choose another model.")
         parent, _, child = last[-1].rpartition(".")
         setattr(network.get_submodule(parent), child, torch.nn.Identity())
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch_device(torch, device)
         self.network, self.prepare = network.eval().to(self.device), weights.transforms()
         self.version = f"1-{code}-{weights.name}"
 

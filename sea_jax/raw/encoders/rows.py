@@ -2,7 +2,7 @@
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from sea_jax.errors import SeaError
 from sea_jax.raw.encoders.base import blank
 
 
-def join_columns(columns: dict[str, Sequence[Any]], template: str = "") -> tuple[list[str | None], dict[str, int]]:
+def join_columns(columns: Mapping[str, Collection[Any]], template: str = "") -> tuple[list[str | None], dict[str, int]]:
     """One text per item from several columns.
 
     A cell may be a string, a list of strings (joined by a space), or missing. HTML entities are resolved and white
@@ -49,7 +49,7 @@ def _clean(cell) -> str:
     return "" if blank(cell) else " ".join(html.unescape(str(cell)).split())
 
 
-def split_paths(cells: Sequence[Any], separator: str = "|") -> list[Any]:
+def split_paths(cells: Collection[Any], separator: str = "|") -> list[Any]:
     """The paths of each item: a list cell as it is, a string cell cut at the separator, None where there is none."""
     return [
         [path.strip() for path in cell.split(separator)] if isinstance(cell, str) and separator else cell

@@ -18,18 +18,20 @@ class SentenceTransformers(Encoder):
 
     Args:
       source: a folder, or a name on the Hugging Face hub.
-      device: as torch writes it; a GPU if there is one, without.
+      device: "cpu" or "gpu"; a GPU if there is one, without.
     Raises: SeaError if the package is missing or the model cannot be had.
     """
 
     modality = "text"
 
     def __init__(self, source: str = "sentence-transformers/all-MiniLM-L6-v2", *, device: str = ""):
+        torch = require("torch", "text", f"sentence-transformers:{source}")
         package = require("sentence_transformers", "text", f"sentence-transformers:{source}")
         transformers = require("transformers", "text", f"sentence-transformers:{source}")
+        place = torch_device(torch, device)
         try:
             with quiet(transformers):
-                self.model = package.SentenceTransformer(source, device=device or None)
+                self.model = package.SentenceTransformer(source, device=place)
         except Exception as error:  # no network, no such model, a damaged file
             raise SeaError(
                 f"sentence-transformers:{source} cannot be loaded ({type(error).__name__}); connect to the internet "
@@ -50,6 +52,16 @@ class SentenceTransformers(Encoder):
                 lengths = map(len, self.model.tokenizer(texts, truncation=False, verbose=False)["input_ids"])
                 for (key, _), row, length in zip(batch, rows, lengths, strict=True):
                     yield Result(key, row, most is not None and length > most)
+
+
+def torch_device(torch, device: str) -> str:
+    """Torch's name of a device: "gpu" is its "cuda". Raises SeaError if a GPU is asked for and there is none."""
+    there = torch.cuda.is_available()
+    if device == "gpu" and not there:
+        raise SeaError("torch sees no GPU here; leave the device out or take cpu.")
+    if device not in ("", "cpu", "gpu"):
+        raise SeaError(f"{device!r} is no device that torch's encoders run on; they run on cpu and gpu.")
+    return "cuda" if there and device != "cpu" else "cpu"
 
 
 @contextlib.contextmanager
