@@ -15,9 +15,9 @@ from sea_jax import bundle as bundles
 from sea_jax import files
 from sea_jax.bundle import Bundle
 from sea_jax.errors import SeaError
+from sea_jax.raw import encoders, mmrec, pairs, splits
 from sea_jax.raw import features as rows
 from sea_jax.raw import items as tables
-from sea_jax.raw import mmrec, pairs, splits
 from sea_jax.raw.items import Items
 from sea_jax.raw.lines import Skips, Tell, silent
 from sea_jax.raw.pairs import Interactions
@@ -45,6 +45,9 @@ def prepare(source: Source, recipe: Recipe, skips: Skips, tell: Tell = silent) -
     """The bundle; raises SeaError if a step asks for what the tables do not have, or nothing is left."""
     for modality in source.features:
         bundles.check_modality(modality)
+    # Before anything is read twice: a misspelt encoder or a missing package is told at once.
+    asked = {name: recipe.encoder(name) for name in tables.CONTENTS if recipe.encoder(name) not in ("", "none")}
+    ready = {name: encoders.get(name, spec, device=recipe.encoder_device) for name, spec in asked.items()}
     get = source.items or (lambda ids, training: tables.none(ids))
     table, items, steps = keep(source, recipe, get)
     labels, about = divide(table, recipe)
@@ -54,7 +57,7 @@ def prepare(source: Source, recipe: Recipe, skips: Skips, tell: Tell = silent) -
         items = items.select([number[name] for name in table.item_ids])
     for modality, path in source.features.items():
         items.features[modality] = rows.align(path, items.ids, items.places, items.rows)
-    features, missing, encoded, notes = featured(items, recipe, tell)
+    features, missing, encoded, notes = featured(items, recipe, ready, tell)
     if recipe.missing == "neighbours":
         features, more = rows.from_neighbours(features, missing)
         notes += more
@@ -141,15 +144,15 @@ def divide(table: Interactions, recipe: Recipe) -> tuple[np.ndarray, dict]:
     return labels, {**about, "report": splits.report(table, labels)}
 
 
-def featured(items: Items, recipe: Recipe, tell: Tell) -> tuple[dict, dict, dict, list[str]]:
+def featured(
+    items: Items, recipe: Recipe, ready: dict[str, encoders.Encoder], tell: Tell
+) -> tuple[dict, dict, dict, list[str]]:
     """Features and masks of what is missing, by modality; the encoders' records; what was done in words."""
-    from sea_jax.raw import encoders
-
     given, absent, encoded, notes = {}, {}, {}, []
     for modality in tables.CONTENTS:
         if modality in items.features or recipe.encoder(modality) == "none" or not items.have(modality).any():
             continue
-        encoder = encoders.get(modality, recipe.encoder(modality))
+        encoder = ready.get(modality) or encoders.get(modality, device=recipe.encoder_device)
         cache = encoders.Cache(recipe.encoder_cache) if recipe.encoder_cache else None
         made = encoder.encode(
             items.contents(modality),

@@ -33,10 +33,15 @@ class Recipe:
     text_template: str = setting("", "an item's text, such as {title}. {brand}; without: its columns joined by blanks")
     image_root: str = setting("", "folder that pictures' paths are relative to")
     audio_root: str = setting("", "folder that sounds' paths are relative to")
-    text_encoder: str = setting("", "how texts become numbers: tfidf (default), minilm, ... or none; see encode.py")
+    text_encoder: str = setting(
+        "", "how texts become numbers: tfidf (default), minilm, minilm:FOLDER, ... or none; see encode.py"
+    )
     image_encoder: str = setting("", "how pictures do: colours (default), torchvision, clip, ... or none")
     audio_encoder: str = setting("", "how sounds do: logmel (default), ... or none")
     encoder_cache: str = setting("", "folder that keeps encoded contents, so that a stopped run goes on")
+    encoder_device: str = setting(
+        "", "where encoders compute; the best there is without", choices=("", "cpu", "gpu", "tpu")
+    )
     missing: str = setting(
         "mean", "a row for an item without: the mean of the others, or of its nearest by what it has",
         choices=("mean", "neighbours"),
