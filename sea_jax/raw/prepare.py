@@ -162,7 +162,9 @@ def featured(
         )
         given[modality], absent[modality] = made.features, made.missing
         encoded[modality] = made.record()
-        notes += [f"{modality}: {sentence}" for sentence in made.sentences(items.ids)]
+        # What the cache held is left out, so that the same tables give the same manifest.
+        told = dataclasses.replace(made, reused=0).sentences(items.ids)
+        notes += [f"{modality}: {sentence}" for sentence in told]
     for modality, (x, mask) in items.features.items():
         given[modality], absent[modality] = x, mask
     if not given:
@@ -177,6 +179,9 @@ def featured(
         except SeaError as error:
             raise SeaError(f"{modality}: {error}.") from error
         notes += [f"{modality}: {note}" for note in repaired]
+        if features[modality].shape[1] == 1:
+            features[modality] = np.pad(features[modality], ((0, 0), (0, 1)))
+            notes.append(f"{modality}: 1 wide; a column of zeros is added, since features are split in two")
     return features, {name: mask for name, mask in missing.items() if mask.any()}, encoded, notes
 
 
