@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import html
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -79,14 +80,21 @@ def metadata(path: Path, wanted: Sequence[str], skips: Skips, tell: Tell) -> Ite
         if asin is not None and asin[1].strip() not in wanted:
             yield number, {"asin": asin[1]}
             continue
-        try:
-            found = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
-            found = None
-        if not isinstance(found, dict):
+        found = _literal(text)
+        if found is None:
             skips.add(path, "no Python literal of a dictionary", number)
-            found = None
         yield number, found
+
+
+def _literal(text: str) -> dict | None:
+    """The dictionary that a Python literal stands for; nothing is executed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of backslashes in strings
+            found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def texts_of(record: dict, columns: Sequence[str]) -> tuple[str, str]:

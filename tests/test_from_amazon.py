@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_prep import from_amazon
 from data_prep.from_amazon import source
@@ -226,3 +228,36 @@ def test_real_lines_of_2014_and_2023():
     assert titles["0005069491"] == "Nursery Rhymes Felt Book"
     assert len(titles) == 5
     assert sum(title is not None for title in titles.values()) == 2
+
+
+VALUE = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+    max_leaves=4,
+)
+KEYS = ["asin", "parent_asin", "title", "categories", "description", "imUrl", "images", "image", "imageURL", "brand"]
+RECORDS = st.dictionaries(st.sampled_from(KEYS), VALUE, max_size=5)
+LINES = st.one_of(
+    RECORDS.map(repr),
+    RECORDS.map(json.dumps),
+    st.text(max_size=12),
+    st.sampled_from(
+        ["{'asin': '0000000000', 'title': open('x')}", "{'asin': 'a\\d'}", "{" * 500, "{'asin': 1e999}", "\x00"]
+    ),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(found=st.lists(LINES, max_size=5), kind=st.sampled_from([repr, json.dumps]))
+def test_fuzz_metadata(tmp_path_factory, found, kind):
+    """Whatever stands in the metadata: the known item is found, or one sentence tells why not."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "r.csv").write_text("A1234567890123,0000000001,5.0,1588687728\n")
+    known = kind({"asin": "0000000001", "title": "known"})
+    body = [known, *(line.replace("\n", " ").replace("\r", " ") for line in found)]
+    (folder / "meta.json").write_bytes("\n".join(body).encode("utf-8", "surrogatepass"))
+    source_of = source(str(folder / "r.csv"), str(folder / "meta.json"), skips=Skips())
+    items = source_of.items(["0000000001"], None)
+    assert items.titles == ["known"]
+    assert items.rows >= 1
+    "".join([*items.texts, *items.pictures]).encode()

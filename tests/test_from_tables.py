@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_prep.from_tables import source
 from sea_jax import bundle as bundles
@@ -139,3 +141,25 @@ def test_the_program_tells_in_one_line(own):
     done = run(f"--items={own / 'items.csv.gz'}", "--image_column=none", "--split=leave_last_out", "--k_core=2,3")
     assert (done.returncode, done.stderr) == (0, "")
     assert bundles.load(own / "out", verify_hashes=True).num_users == 12
+
+
+CELL = st.one_of(st.none(), st.sampled_from(["i1", "i2", " i3 ", "", '"', "a\nb", "é", "1e3"]), st.text(max_size=4))
+ITEM_LINES = st.one_of(
+    st.lists(CELL.map(lambda cell: cell or ""), max_size=4).map(",".join),
+    st.lists(CELL.map(lambda cell: '"' + (cell or "").replace('"', '""') + '"'), max_size=4).map(",".join),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=st.lists(ITEM_LINES, max_size=8))
+def test_fuzz_items(tmp_path_factory, rows):
+    """Whatever stands in the items' table, the one before and the one after it are found."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    (folder / "i.csv").write_text("user,item\nu,first\nu,last\n")
+    rows = [row.encode("utf-8", "surrogatepass") for row in rows]
+    (folder / "items.csv").write_bytes(b"item,title,text\nfirst,one,x\n" + b"\n".join(rows) + b"\nlast,two,y\n")
+    skips = Skips()
+    items = source(str(folder / "i.csv"), str(folder / "items.csv"), skips=skips).items(["first", "last"], None)
+    assert items.titles[0] == "one"
+    # A cell may open a quote that the last line's own text does not close: then only that line is left out.
+    assert items.titles[1] == "two"

@@ -194,7 +194,8 @@ class Reader:
         if not any(len(part["users"]) for part in new):
             raise SeaError(
                 f"{table.path} has no usable row; {'; '.join(self.skips.sentences()) or 'it holds no data'}. Its columns "
-                f"were taken as {', '.join(f'{role}: {column}' for role, column in roles.items())}."
+                f"were taken as {', '.join(f'{role}: {column}' for role, column in roles.items())}; times of other kinds "
+                "need --time_format, or --time_column=none."
             )
         if "time" in roles:
             seconds = times.seconds(np.concatenate([part["times"] for part in new]))
