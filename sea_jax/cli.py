@@ -36,13 +36,15 @@ def define_flags(settings: type, names: Iterable[str] | None = None, **defaults)
     names = None if names is None else tuple(names)
     fields = [field for field in dataclasses.fields(settings) if names is None or field.name in names]
     for field in fields:
-        _define(field, defaults.get(field.name, field.default))
+        _define(settings, field, defaults.get(field.name, field.default))
     DEFINED.append((settings, fields))
 
 
-def _define(field: dataclasses.Field, default) -> None:
+def _define(settings: type, field: dataclasses.Field, default) -> None:
     kind, several = kind_of(field)
-    help, choices = field.metadata["help"], field.metadata["choices"]
+    choices = field.metadata["choices"]
+    own = "; by default the backbone's own" if settings is Config and default is None else ""
+    help = field.metadata["help"] + own
     if several:
         flags.DEFINE_list(field.name, [str(value) for value in default], help)
     elif choices:

@@ -16,7 +16,12 @@ SMALLEST_FLOAT, LARGEST_FLOAT = 2.0**-126, 3.4e38  # the normal numbers of float
 # Settings whose default is the backbone's own: what its released code does (MMRec's, for all but sea).
 OWN_DEFAULTS = {
     "sea": {"layers": 2, "item_layers": 1, "bpr_base": 2.0, "separation": "club", "alignment": "solosim"},
+    "mf": {"reg_weight": 1e-2},
+    "lightgcn": {"layers": 2, "reg_weight": 1e-3},
     "vbpr": {"reg_weight": 1e-2},
+    "freedom": {"layers": 2, "item_layers": 1, "reg_weight": 1e-3, "train_features": True},
+    "bm3": {"layers": 1, "reg_weight": 0.1, "train_features": True},
+    "pgl": {"layers": 2, "item_layers": 1, "reg_weight": 1e-2, "train_features": True},
 }
 ELSE = {
     "layers": 0, "item_layers": 0, "bpr_base": math.e, "reg_weight": 0.0,
@@ -79,6 +84,14 @@ class Config:
     item_layers: int | None = setting(None, "propagation layers on the item graphs", low=0)
     train_features: bool | None = setting(None, "whether the raw features are trained along")
     vbpr_biases: bool = setting(False, "VBPR: the item biases of its paper")
+    freedom_edge_dropout: float = setting(
+        0.8, "FREEDOM: share of training pairs left out of the graph in each epoch", low=0.0, high=1.0
+    )
+    bm3_dropout: float = setting(0.3, "BM3: share of each target's entries that are zero", low=0.0, high=1.0)
+    bm3_contrast_weight: float = setting(2.0, "BM3: weight of the modalities' terms", low=0.0)
+    pgl_kept: float = setting(0.3, "PGL: share of training pairs in the graph of each epoch", low=0.0, high=1.0)
+    pgl_dropout: float = setting(0.2, "PGL: share of entries that are zero in a copy of a row", low=0.0, high=1.0)
+    pgl_temperature: float = setting(0.2, "PGL: temperature of its contrast", low=1e-4)
 
     bpr_base: float | None = setting(None, "base of the logarithm in BPR", above=1.0)
     reg_weight: float | None = setting(None, "weight of the backbone's own penalty", low=0.0)

@@ -271,4 +271,5 @@ def by_user(
     whole = jax.tree.map(lambda *blocks: np.concatenate(blocks), *found)
     users = data.users.reshape(-1)
     real = users < num_users
-    return users[real], jax.tree.map(lambda x: x[real], whole)
+    names = metric_names(tuple(topk))
+    return users[real], {split: {name: whole[split][name][real] for name in names} for split in ("valid", "test")}

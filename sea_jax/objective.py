@@ -11,6 +11,7 @@ from sea_jax import axis as ax
 from sea_jax import losses
 from sea_jax.config import Config, modality_pairs
 from sea_jax.data import Data
+from sea_jax.models.layers import normalise
 from sea_jax.models.separation import Representation, Separated
 
 NEEDS_CONDITIONAL = ("club", "club_all_pairs", "l1out")  # separations whose q is fitted in every step
@@ -144,9 +145,12 @@ def club(parts, permutation, conditional, weights, axis):
 
 
 def club_all_pairs(parts, permutation, conditional, weights, axis):
-    moments = ax.psum(losses.weighted_moments(parts.unique, weights), axis)
+    count, first, _ = ax.psum(losses.weighted_moments(parts.unique, weights), axis)
+    middle = jax.lax.stop_gradient(first / count)  # a variance is made of squares about a place near the mean
+    moments = ax.psum(losses.weighted_moments(parts.unique, weights, middle), axis)
     center, logvar = conditional(parts.generic)
-    return mean(*losses.club_all_pairs(center, logvar, parts.unique, weights, moments=moments), axis)
+    found = losses.club_all_pairs(center, logvar, parts.unique, weights, moments=moments, centre=middle)
+    return mean(*found, axis)
 
 
 def l1out(parts, permutation, conditional, weights, axis):
@@ -288,9 +292,101 @@ def embedding_norms(representation, batch, data, config, axis):
     return {"reg": (config.reg_weight, mean(sum(norms), jnp.sum(weights), axis) / ax.size(axis))}
 
 
+def batch_contrast(anchors, candidates, batch: Batch, temperature: float, axis: ax.Axis) -> Array:
+    """This device's share of the mean over the batch's rows of InfoNCE, the candidates being the batch's rows.
+
+    Args:
+      anchors, candidates: this device's rows of the batch, of any length; they are made unit rows here.
+    """
+    weights = batch.weights
+    index = ax.row_index(anchors.shape[0], axis)
+    found = losses.solosim(
+        normalise(anchors),
+        ax.gather_rows(normalise(candidates), axis),
+        index,
+        weights[index],
+        temperature=temperature,
+        candidate_weights=weights,
+        unit_rows=True,
+    )
+    return mean(*found, axis)
+
+
+def having(batch: Batch, items, data: Data, name: str, axis: ax.Axis) -> Float[Array, " rows"]:
+    """Weights of this device's rows of the batch, 0 for those whose item lacks the modality."""
+    weights = ax.local_slice(batch.weights, axis)
+    if data.present is None:
+        return weights
+    return weights * ax.take_rows(data.present[name][:, None], items, axis)[:, 0]
+
+
+def bpr_by_modality(representation, batch, data, config, axis):
+    """FREEDOM's: bpr_MODALITY, BPR of the final users with each modality's content."""
+    user = ax.take_rows(representation.user, batch.users, axis)
+    terms = {}
+    for name, content in representation.views["content"].items():
+        positive, negative = (ax.take_rows(content, index, axis) for index in (batch.positives, batch.negatives))
+        weights = having(batch, batch.positives, data, name, axis)
+        if data.present is not None:
+            weights = weights * having(batch, batch.negatives, data, name, axis)
+        scores = [jnp.sum(user * x, axis=1) for x in (positive, negative)]
+        total, count = losses.bpr(*scores, weights, base=config.bpr_base)
+        terms[f"bpr_{name}"] = config.reg_weight, total / jnp.maximum(ax.psum(count, axis), 1.0)
+    return terms
+
+
+def attraction(representation, batch, data, config, axis):
+    """BM3's: user_to_item, item_to_user, MODALITY_to_item, MODALITY_to_MODALITY, reg."""
+    online, targets = representation.views["online"], representation.views["targets"]
+    plain = ax.local_slice(batch.weights, axis)
+
+    def apart(anchors, of_anchors, target, of_target, weights=plain):
+        a, b = ax.take_rows(anchors, of_anchors, axis), ax.take_rows(targets[target], of_target, axis)
+        total, count = losses.cosine_alignment(a, b, weights)
+        return total / jnp.maximum(ax.psum(count, axis), 1.0)
+
+    users, items = batch.users, batch.positives
+    terms = {
+        "user_to_item": (1.0, apart(representation.user, users, "item", items)),
+        "item_to_user": (1.0, apart(representation.item, items, "user", users)),
+    }
+    for name, x in online.items():
+        weights = having(batch, items, data, name, axis)
+        for target in ("item", name):
+            term = apart(x, items, target, items, weights)
+            terms[f"{name}_to_{target}"] = config.bm3_contrast_weight, term
+    weights = data.user_weights, data.item_weights
+    squares = [jnp.sum(w[:, None] * x**2) for w, x in zip(weights, representation.views["propagated"], strict=True)]
+    norms = sum(frobenius_norm(ax.psum(total, axis)) for total in squares) / ax.size(axis)
+    terms["reg"] = config.reg_weight, mean(norms, jnp.sum(data.item_weights), axis)
+    return terms
+
+
+def contrast_of_copies(representation, batch, data, config, axis):
+    """PGL's: contrast_users, contrast_items, InfoNCE between two dropped copies of the batch's rows."""
+    masks, terms = representation.views["dropout_mask"], {}
+    for name, table, index in (
+        ("users", representation.user, batch.users),
+        ("items", representation.item, batch.positives),
+    ):
+        rows = ax.take_rows(table, index, axis)
+        copies = []
+        for view in ("view0", "view1"):
+            mask = masks[f"{name}_{view}"]
+            mask = jnp.pad(mask, [(0, index.shape[0] - mask.shape[0]), (0, 0)])
+            copies.append(jnp.where(ax.local_slice(mask, axis), rows, 0.0))
+        terms[f"contrast_{name}"] = config.reg_weight / 2, batch_contrast(*copies, batch, config.pgl_temperature, axis)
+    return terms
+
+
 # Each: (representation, batch, data, config, axis) -> {name: (weight, this device's share of the term)}.
 OWN_TERMS: dict[str, Callable] = {
     "sea": no_terms,
+    "mf": embedding_norms,
+    "lightgcn": embedding_norms,
     "vbpr": embedding_norms,
+    "freedom": bpr_by_modality,
+    "bm3": attraction,
+    "pgl": contrast_of_copies,
 }
-RANKED_BY_OWN_TERMS: tuple[str, ...] = ()  # backbones whose own terms stand in for the ranking of pairs
+RANKED_BY_OWN_TERMS: tuple[str, ...] = ("bm3",)  # backbones whose own terms stand in for the ranking of pairs

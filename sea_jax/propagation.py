@@ -3,6 +3,7 @@
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float
 
@@ -53,3 +54,21 @@ def propagate(matrix: Matrix, nodes: Float[Array, "n width"], layers: int, axis:
         nodes = product(matrix, nodes, axis)
         total = total + nodes
     return total
+
+
+def power(matrix: Matrix, nodes: Float[Array, "n width"], layers: int, axis: ax.Axis = None):
+    """A^layers H, without the lower layers."""
+    for _ in range(layers):
+        nodes = product(matrix, nodes, axis)
+    return nodes
+
+
+def light_gcn(
+    matrix: Matrix, users: Float[Array, "u width"], items: Float[Array, "i width"], layers: int, axis: ax.Axis
+):
+    """This device's users and items after LightGCN: the mean over layers 0 to `layers` of A^l [users; items].
+
+    Source: LightGCN (arXiv 2002.02126), equations 7 and 8.
+    """
+    nodes = propagate(matrix, jnp.concatenate([users, items]), layers, axis) / (layers + 1)
+    return nodes[: users.shape[0]], nodes[users.shape[0] :]

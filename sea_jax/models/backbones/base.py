@@ -129,7 +129,7 @@ class Backbone(nn.Module):
         separation = Separation(self.dim, self.config.separation == "subtraction", name=f"{name}_separation")
         return lambda representation: separation.separate(representation, data.item_weights, self.axis)
 
-    def represent(self, user, item, parts: dict[str, Separated | None] | None = None, **views) -> Representation:
+    def represent(self, user, item, parts: dict[str, Separated | None] | None = None, /, **views) -> Representation:
         """The Representation, without parts where there are none."""
         found = {name: of for name, of in (parts or {}).items() if of is not None}
         return Representation(user, item, found, views)

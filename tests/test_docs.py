@@ -1,0 +1,74 @@
+"""The code that the documents show runs, and says what the package computes."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import sea_jax
+from sea_jax.config import Config
+from sea_jax.objective import Batch
+from sea_jax.training import loop, step
+
+ROOT = Path(__file__).parent.parent
+
+
+def code_of(path: str, heading: str = "") -> str:
+    """The first Python block of a document, after a heading."""
+    text = (ROOT / path).read_text(encoding="utf-8").partition(heading)[2] if heading else (ROOT / path).read_text()
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+
+
+def test_sea_in_sixty_lines_is_the_package(demo):
+    names: dict = {}
+    exec(code_of("docs/sea.md"), names)
+    config = Config(alpha=0.3, ureg=0.2, temperature=0.3)
+    run = loop.prepare(sea_jax.load(demo), config)
+    state, bundle, rng = run.progress.state, run.bundle, np.random.default_rng(0)
+    u, pos = (jnp.asarray(column) for column in bundle.train[rng.permutation(len(bundle.train))[:40]].T)
+    batch = Batch(u, pos, jnp.asarray(rng.integers(0, 50, 40), jnp.int32), jnp.ones(40))
+    draws = step.draw(jax.random.key(5), run.model, config)
+    A = jnp.asarray(bundle.adjacency.toarray())
+    S = jnp.asarray(step_graph(bundle, config))
+
+    def plain(params):
+        arguments = params, state.club_params, bundle.features, A, S, batch.users, batch.positives, batch.negatives
+        return names["loss"](*arguments, draws.permutations, config.alpha, config.ureg, config.temperature)
+
+    (total, (parts, representation)), gradient = jax.jit(
+        lambda state: step.loss_and_gradient(state, run.data, batch, draws, run.model, run.config)
+    )(state)
+    value, expected = jax.jit(jax.value_and_grad(plain))(state.params)
+    np.testing.assert_allclose(total, value, rtol=1e-5)
+    assert float(parts["club"]) > 0  # or nothing was compared
+    users, items, _ = names["forward"](state.params, bundle.features, A, S)
+    for found, wanted in ((representation.user, users), (representation.item, items)):
+        assert np.linalg.norm(found - wanted) < 1e-5 * np.linalg.norm(wanted)
+    whole = np.sqrt(sum(float(jnp.vdot(x, x)) for x in jax.tree.leaves(expected)))
+    apart = jax.tree.map(lambda a, b: float(jnp.linalg.norm(a - b)), gradient, expected)
+    assert max(jax.tree.leaves(apart)) < 1e-5 * whole
+    assert len(code_of("docs/sea.md").splitlines()) < 80
+
+
+def step_graph(bundle, config):
+    """The fused item graph by its definition: 0.1 of the image's neighbours, 0.9 of the text's, 1 / k each."""
+    graph = np.zeros((bundle.num_items, bundle.num_items), np.float32)
+    for name, weight in (("image", 0.1), ("text", 0.9)):
+        for item, nearest in enumerate(bundle.neighbours[name][0][:, : config.knn_k]):
+            graph[item, nearest] += weight / config.knn_k
+    return graph
+
+
+def test_the_readmes_ten_lines_run():
+    names: dict = {}
+    code = code_of("README.md", "## From Python")
+    exec(code, names)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    items, scores = names["items"], names["scores"]
+    assert items.shape == scores.shape == (2, 5)
+    assert set(items.ravel()) <= set(names["toys"])
+    assert (np.diff(scores, axis=1) <= 0).all()
+    known = {item for user, item in names["clicks"] if user == "user-7"}
+    assert not known & set(items[0])
