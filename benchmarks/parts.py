@@ -76,7 +76,7 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
         def outputs(nodes):
             x = propagate(data.adjacency, normalise(nodes), config.layers)
             item = x[model.num_users :]
-            return squares((x, item + product(data.item_graph, item, None)))
+            return squares((x, item + product(data.graphs["item"], item, None)))
 
         return jax.grad(outputs)(nodes)
 
@@ -98,7 +98,7 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
         "propagation": (propagation, (nodes, data)),
         "bpr": (loss(lambda r, batch: objectives.bpr(r, batch, config, None)), (representation, batch)),
         "solosim": (
-            loss(lambda r, draws: objectives.alignment(r, pair, draws, weights, config, None)),
+            loss(lambda r, draws: objectives.alignment(r, pair, draws, data, config, None)),
             (representation, draws),
         ),
         "club": (
@@ -111,7 +111,7 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
             (representation, draws),
         ),
         "club_fit": (
-            lambda state, parts: fit_conditional(state, parts, weights, config, None),
+            lambda state, parts: fit_conditional(state, parts, data, config, None),
             (state, representation.parts),
         ),
         "optimiser": (optimiser, (state, state.params)),

@@ -17,8 +17,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 from benchmarks.run import first_batch
 from sea_jax import cli, files
 from sea_jax import bundle as bundles
-from sea_jax.training import loop
-from sea_jax.training.state import make_model
+from sea_jax.training import loop, platform
 from sea_jax.training.step import loss_and_gradient
 
 MANTISSA_BITS = {"float32": None, "tf32": 10, "bfloat16": 7}  # explicit ones; all three have 8 bits of exponent
@@ -68,7 +67,7 @@ def evaluate(closed: ClosedJaxpr, inputs: list, mantissa_bits: int) -> list:
     return [x.val if isinstance(x, Literal) else values[x] for x in jaxpr.outvars]
 
 
-def with_rounding(run: loop.Run, mantissa_bits: int | None) -> loop.Run:
+def with_rounding(run: loop.Training, mantissa_bits: int | None) -> loop.Training:
     """The run with its programs rounded; the programs of the run itself for None."""
     if mantissa_bits is None:
         return run
@@ -78,12 +77,11 @@ def with_rounding(run: loop.Run, mantissa_bits: int | None) -> loop.Run:
     )
 
 
-def first_gradient(run: loop.Run, mantissa_bits: int | None) -> tuple:
+def first_gradient(run: loop.Training, mantissa_bits: int | None) -> tuple:
     """Loss and gradient of a first step."""
-    model = make_model(run.bundle, run.config)
 
     def function(state, data, batch, draws):
-        (total, _), gradient = loss_and_gradient(state, data, batch, draws, model, run.config)
+        (total, _), gradient = loss_and_gradient(state, data, batch, draws, run.model, run.config)
         return total, gradient
 
     function = function if mantissa_bits is None else rounded_products(function, mantissa_bits)
@@ -107,14 +105,14 @@ def measure(bundle, config) -> dict:
         "first_gradient_off_by": norm(difference) / norm(exact_gradient),
     }
     run = loop.fit(with_rounding(run, bits), report=lambda record: print(json.dumps(record), flush=True))
-    return result | {"best_epoch": int(run.progress.best_epoch)} | loop.measure(run, run.progress.best_params)
+    return result | {"best_epoch": int(run.progress.best_epoch)} | loop.measure(run, loop.best(run.progress)[0])
 
 
 def main(argv: list[str]) -> int:
     del argv
     config = cli.config_from_flags()
     platform.prepare_platform(config)
-    bundle = bundles.load(Path(config.data_dir), modalities=config.modalities or None)
+    bundle = bundles.load(Path(config.data_dir), modalities=config.modalities)
     results = {}
     for seed in flags.FLAGS.seeds:
         results[seed] = measure(bundle, dataclasses.replace(config, seed=int(seed)))

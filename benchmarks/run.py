@@ -21,13 +21,12 @@ from absl import flags
 
 from benchmarks import parts, shapes
 from sea_jax import cli, files
-from experiments.replay import parameter_name
 from sea_jax import adjacency, sampling
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
 from sea_jax.objective import Batch
 from sea_jax.training import loop
-from sea_jax.training.state import make_model
+from sea_jax.training.state import host_data, make_model
 from sea_jax.training.step import draw, step
 
 DENSE_LIMIT = 4 << 30  # bytes of one items x items array beyond which the dense PyTorch step is left out
@@ -56,6 +55,17 @@ def settings(precision: str = "float32", **others) -> Config:
     return Config(knn_k=shapes.KNN_K, knn_weights=(0.1, 0.9), seed=0, precision=precision, **others)
 
 
+def item_edges(bundle, config) -> int:
+    """Entries of the fused item graph."""
+    return host_data(bundle, config).graphs["item"].nnz
+
+
+def parameter_name(path) -> str:
+    """The name that torch_step.py has for one of our parameters, given its tree path."""
+    name = "/".join(key.key for key in path).replace("separation/", "").replace("mlp_", "mlp")
+    return name.replace("_user_preference", "/user_preference")
+
+
 def first_batch(bundle, config, data):
     """The batch and draws that both implementations are given."""
     keys = jax.random.split(jax.random.key(1), 3)
@@ -63,7 +73,7 @@ def first_batch(bundle, config, data):
     users = batches["users"][0]
     negatives = sampling.sample_negatives(keys[1], data.interactions, users)
     batch = Batch(users, batches["positives"][0], negatives, batches["weights"][0])
-    return batch, draw(keys[2], bundle.modalities, bundle.num_items, config)
+    return batch, draw(keys[2], make_model(bundle, config), config)
 
 
 def time_jax(bundle, seconds: float) -> dict:
@@ -71,7 +81,7 @@ def time_jax(bundle, seconds: float) -> dict:
     load = os.getloadavg()[0]
     run = loop.prepare(bundle, settings(**{name: flags.FLAGS[name].value for name in SETTINGS}))
     config = run.config
-    model, state, data = make_model(bundle, config), run.progress.state, run.data
+    model, state, data = run.model, run.progress.state, run.data
     batch, draws = first_batch(bundle, config, data)
 
     def steps_in_one_call(state, data, batch, draws):
@@ -118,7 +128,7 @@ def time_jax(bundle, seconds: float) -> dict:
 
     limits = parts.machine_limits(timed)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    edges = bundle.adjacency.nnz, bundle.item_graph.nnz
+    edges = bundle.adjacency.nnz, item_edges(bundle, config)
     counted = parts.count(model, *edges, config, config.batch_size, parameters)
     result["machine"] = limits
     result["parts"] = {}

@@ -15,10 +15,9 @@ import jax
 from absl import flags
 
 from benchmarks import parts, shapes
-from benchmarks.run import first_batch, settings
+from benchmarks.run import first_batch, item_edges, settings
 from sea_jax import cli, files
 from sea_jax.training import loop
-from sea_jax.training.state import make_model
 from sea_jax.training.step import step
 
 BASE = {"users": 5_000, "items": 2_500, "interactions": 40_000}
@@ -32,10 +31,10 @@ def measure(sizes: dict[str, int], repeats: int) -> dict[str, float]:
     bundle = shapes.make("growing")
     config = settings()
     run = loop.prepare(bundle, config)
-    model, state, data = make_model(bundle, config), run.progress.state, run.data
+    config, model, state, data = run.config, run.model, run.progress.state, run.data
     batch, draws = first_batch(bundle, config, data)
     compiled = jax.jit(partial(step, model=model, config=config), donate_argnums=0)
-    with jax.default_matmul_precision(loop.MATMUL[config.precision]):
+    with jax.default_matmul_precision(run.layout.precision):
         compiled = compiled.lower(state, data, batch, draws).compile()
     memory, times = compiled.memory_analysis(), []
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -44,7 +43,7 @@ def measure(sizes: dict[str, int], repeats: int) -> dict[str, float]:
         state, found, _ = compiled(state, data, batch, draws)
         jax.block_until_ready((state, found))
         times.append(time.perf_counter() - start)
-    counted = parts.count(model, bundle.adjacency.nnz, bundle.item_graph.nnz, config, config.batch_size, parameters)
+    counted = parts.count(model, bundle.adjacency.nnz, item_edges(bundle, config), config, config.batch_size, parameters)
     return {
         **sizes,
         "step_ms": 1e3 * statistics.median(times[1:]),

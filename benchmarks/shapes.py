@@ -90,6 +90,5 @@ def make(name: str, interactions: str = "", seed: int = 0) -> Bundle:
         train=splits[0], valid=splits[1], test=splits[2],
         adjacency=adjacency.normalised_adjacency(splits[0], shape.users, shape.items),
         neighbours=neighbours,
-        item_graph=adjacency.fuse_neighbours(neighbours, KNN_K, dict.fromkeys(features, 0.5)),
         features=features,
     )  # fmt: skip

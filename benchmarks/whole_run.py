@@ -17,7 +17,7 @@ from absl import flags
 from benchmarks import shapes
 from benchmarks.run import settings
 from sea_jax import cli, files
-from sea_jax.training import checkpoints, loop
+from sea_jax.training import checkpoints, loop, platform
 
 SETTINGS = ("precision", "propagation", "club_fit", "features", "checkpoint_every", "compilation_cache_dir")
 

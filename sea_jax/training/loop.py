@@ -25,7 +25,7 @@ from sea_jax.models.backbones import BACKBONES, Backbone
 from sea_jax.recommender import Recommender
 from sea_jax.training import checkpoints as ckpt
 from sea_jax.training import fit_kernel, parallel
-from sea_jax.training.state import TrainState, init_state, make_model
+from sea_jax.training.state import TrainState, host_data, init_state, make_model
 
 copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own, by one program
 
@@ -104,7 +104,7 @@ def prepare(bundle: Bundle, config: Config) -> Training:
     check_fits(config, bundle)
     config = resolved(config)
     layout = parallel.layout(config)
-    host = datas.gather(bundle, config, BACKBONES[config.backbone].graphs(bundle, config))
+    host = host_data(bundle, config)
     data = parallel.place_data(datas.divide(host, config, layout.parts), layout, config.features)
     model = make_model(bundle, config, layout.parts, layout.axis)
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from sea_jax import data as datas
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
-from sea_jax.data import Data
+from sea_jax.data import Data, HostData
 from sea_jax.models.backbones import BACKBONES, Backbone
 from sea_jax.models.conditionals import GaussianConditional, merge
 from sea_jax.models.separation import PART_WIDTH
@@ -34,6 +35,11 @@ def make_model(bundle: Bundle, config: Config, parts: int = 1, axis: str | None 
     kind = BACKBONES[config.backbone]
     widths = bundle.widths if kind.has_modalities else ()
     return kind(bundle.num_users, bundle.num_items, widths, config, parts, axis)
+
+
+def host_data(bundle: Bundle, config: Config) -> HostData:
+    """The dataset's arrays on the host, with the graphs that the backbone asks for."""
+    return datas.gather(bundle, config, BACKBONES[config.backbone].graphs(bundle, config))
 
 
 def make_optimisers(config: Config) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
