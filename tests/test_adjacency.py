@@ -134,6 +134,14 @@ def test_items_that_lack_a_modality_are_in_nobodys_list(rng, block):
     assert not np.delete(graph[:, 2], 2).any()
 
 
+def test_where_nothing_is_absent_nothing_moves(rng):
+    x = rng.normal(size=(40, 4)).astype(np.float32)
+    for found, plain in zip(
+        adjacency.nearest_items(x, 7, np.zeros(40, bool)), adjacency.nearest_items(x, 7), strict=True
+    ):
+        np.testing.assert_array_equal(found, plain)
+
+
 def test_with_few_left_a_list_repeats_the_item(rng):
     indices, _ = adjacency.nearest_items(rng.normal(size=(4, 3)), 4, np.array([True, False, False, True]))
     assert indices[0].tolist() == [0] * 4

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -228,6 +229,26 @@ def test_real_lines_of_2014_and_2023():
     assert titles["0005069491"] == "Nursery Rhymes Felt Book"
     assert len(titles) == 5
     assert sum(title is not None for title in titles.values()) == 2
+
+
+@real
+def test_a_file_as_large_and_tangled_as_baby_gives_the_published_numbers(tmp_path):
+    """The published degrees, the published ASINs, a file sorted by ASIN; below the core, noise of one rating each."""
+    inter = np.loadtxt(SAMPLES.parent / "baby_interactions" / "baby.inter", np.int64, skiprows=1, usecols=(0, 1))
+    with gzip.open(SAMPLES / "mmrec_baby_i_id_mapping.csv.gz", "rt") as file:
+        asins = [line.split("\t")[0] for line in file.read().splitlines()[1:]]
+    rows = [(f"A{user:013X}", asins[item], n) for n, (user, item) in enumerate(inter.tolist())]
+    rows += [(f"A9{n:012X}", f"B9{n:08d}", n) for n in range(20_000)]
+    rows.sort(key=lambda row: row[1])
+    (tmp_path / "ratings_Baby.csv").write_text("".join(f"{u},{i},5.0,{10**9 + n}\n" for u, i, n in rows))
+    np.savez(tmp_path / "image.npz", ids=np.array(asins), features=np.arange(2.0 * len(asins)).reshape(-1, 2) + 1)
+    skips = Skips(strict=True)
+    found = source(str(tmp_path / "ratings_Baby.csv"), features=[f"image={tmp_path / 'image.npz'}"], skips=skips)
+    bundle = prepare(found, Recipe(k_core=(5,)), skips)
+    assert (bundle.num_users, bundle.num_items) == (19_445, 7_050)
+    assert [len(getattr(bundle, split)) for split in ("train", "valid", "test")] == [118_551, 20_559, 21_682]
+    code = hashlib.sha256("\n".join(bundle.item_ids.tolist()).encode()).hexdigest()
+    assert code == "7222ef7fae909f3833479febab928896add4233fdc5fde85d5b266baaa93f3b8"  # of the published map
 
 
 VALUE = st.recursive(
