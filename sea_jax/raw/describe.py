@@ -218,7 +218,6 @@ def thumbnail(path: str, root: Path | None) -> str:
 
 def curves(bundle: Bundle):
     """A figure: interactions of users and of items by rank, and over time where times are known."""
-    from matplotlib.dates import AutoDateLocator
     from matplotlib.figure import Figure
 
     timed = {split: x for split, x in bundle.times.items() if len(x)}
@@ -240,16 +239,13 @@ def curves(bundle: Bundle):
     if timed:
         both = np.concatenate(list(timed.values()))
         edges = np.linspace(both.min(), max(both.max(), both.min() + 1), 41)
-        moments = np.clip(edges, -6e10, 2.5e11).astype(np.int64).astype("datetime64[s]")
         for split, x in timed.items():
-            axes[2].stairs(
-                np.histogram(x, edges)[0],
-                moments,
-                label=split,
-                fill=split == "train",
-            )
+            axes[2].stairs(np.histogram(x, edges)[0], edges, label=split, fill=split == "train")
+        ticks = np.linspace(edges[0], edges[-1], 4)
+        moments = np.clip(ticks, -6e10, 2.5e11).astype(np.int64).astype("datetime64[s]")
+        letters = 10 if edges[-1] - edges[0] < 200 * 86400 else 7  # to the day, or to the month
+        axes[2].set_xticks(ticks, [str(moment)[:letters] for moment in moments])
         axes[2].set(ylabel="interactions", xlabel="time")
-        axes[2].xaxis.set_major_locator(AutoDateLocator(maxticks=4))
         axes[2].legend(frameon=False)
     return figure
 

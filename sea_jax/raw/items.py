@@ -117,8 +117,9 @@ def collect(
             found.files[modality][place] = paths_of(record.get(column))
     absent = int((found.places < 0).sum())
     if absent == len(ids):
+        wrong = f" ({skips.count(path)} lines were skipped: {skips.sentences()[-1]})" if skips.count(path) else ""
         raise SeaError(
-            f"{path} has none of the {len(ids)} items, such as {ids[0]!r}; is {item} the column of the same ids?"
+            f"{path} has none of the {len(ids)} items, such as {ids[0]!r}{wrong}; is {item} the column of the same ids?"
         )
     if absent:
         example = ids[int(np.flatnonzero(found.places < 0)[0])]

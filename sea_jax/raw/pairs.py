@@ -82,12 +82,11 @@ def distinct(table: Interactions, which: str = "first") -> Interactions:
     if which not in ("first", "last"):
         raise SeaError(f"--duplicates={which} must be first or last.")
     codes = table.users.astype(np.int64) * (int(table.items.max(initial=0)) + 1) + table.items
-    ordered = np.sort(codes)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(repeated):
+    order = np.argsort(codes)
+    same = codes[order[1:]] == codes[order[:-1]]
+    if not same.any():
         return table
-    place = np.minimum(np.searchsorted(repeated, codes), len(repeated) - 1)
-    rows = np.flatnonzero(repeated[place] == codes)
+    rows = np.sort(order[np.append(same, False) | np.append(False, same)])
     times = np.zeros(len(rows)) if table.times is None else table.times[rows]
     sign = 1 if which == "first" else -1
     labels = np.zeros(len(rows)) if table.labels is None else table.labels[rows]
