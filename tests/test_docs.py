@@ -29,9 +29,7 @@ def test_sea_in_sixty_lines_is_the_package(demo):
     state, bundle, rng = run.progress.state, run.bundle, np.random.default_rng(0)
     u, pos = (jnp.asarray(column) for column in bundle.train[rng.permutation(len(bundle.train))[:40]].T)
     batch = Batch(u, pos, jnp.asarray(rng.integers(0, 50, 40), jnp.int32), jnp.ones(40))
-    compute = jax.jit(
-        lambda state, draws: step.loss_and_gradient(state, run.data, batch, draws, run.model, run.config)
-    )
+    compute = jax.jit(lambda state, draws: step.loss_and_gradient(state, run.data, batch, draws, run.model, run.config))
     for seed in range(20):  # CLUB is clamped at 0, where there would be little to compare
         draws = step.draw(jax.random.key(seed), run.model, config)
         (total, (parts, representation)), gradient = compute(state, draws)
