@@ -1,5 +1,6 @@
 """The code that the documents show runs, and says what the package computes."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import sea_jax
+from sea_jax import objective
 from sea_jax.config import Config
+from sea_jax.models.backbones import BACKBONES
 from sea_jax.objective import Batch
 from sea_jax.training import loop, step
 
@@ -74,3 +77,27 @@ def test_the_readmes_ten_lines_run():
     assert (np.diff(scores, axis=1) <= 0).all()
     known = {item for user, item in names["clicks"] if user == "user-7"}
     assert not known & set(items[0])
+
+
+def test_the_recipe_of_a_baseline_runs(demo):
+    names: dict = {}
+    exec(code_of("docs/extending.md"), names)
+    bundle = sea_jax.load(demo)
+    made = names["popularity"](bundle)
+    counts = np.bincount(bundle.train[:, 1], minlength=bundle.num_items)
+    found = []
+    for user in range(bundle.num_users):
+        held_out = set(bundle.test[bundle.test[:, 0] == user, 1].tolist())
+        seen = set(bundle.train[bundle.train[:, 0] == user, 1].tolist())
+        listed = [item for item in np.argsort(-counts, kind="stable").tolist() if item not in seen][:20]
+        found.append(len(held_out & set(listed)) / len(held_out))
+    np.testing.assert_allclose(names["recall"](bundle, made), np.mean(found), rtol=1e-6)
+
+
+def test_tables_have_the_keys_of_their_settings():
+    """objective's tables, the registry and config's choices are one list each."""
+    choices = {field.name: set(field.metadata["choices"]) for field in dataclasses.fields(Config)}
+    assert set(objective.SEPARATIONS) == choices["separation"] - {"none"}
+    assert set(objective.ALIGNMENTS) == choices["alignment"] - {"none"}
+    assert set(objective.OWN_TERMS) == choices["backbone"] == set(BACKBONES)
+    assert set(objective.RANKED_BY_OWN_TERMS) <= set(BACKBONES)

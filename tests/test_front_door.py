@@ -51,7 +51,7 @@ def test_ids_come_back_as_they_were_given(arrays, form):
 
 def test_frames_are_taken(arrays):
     polars = pytest.importorskip("polars")
-    train, valid, features = arrays
+    train, _, features = arrays
     frame = polars.DataFrame({"who": [f"u{u}" for u in train[:, 0]], "what": train[:, 1], "when": 0})
     bundle = sea_jax.build("frame", frame, features)
     assert pairs_of(bundle) == [(f"u{u}", i) for u, i in train.tolist()]
