@@ -110,3 +110,71 @@ def fuse_neighbours(neighbours: dict[str, Neighbours], k: int, weights: dict[str
         matrix = scipy.sparse.csr_matrix((data, (rows, columns.ravel())), shape=(items, items))
         total = matrix if total is None else total + matrix
     return total.tocsr().astype(np.float32)
+
+
+def cosine_graph(neighbours: Neighbours, k: int) -> scipy.sparse.csr_matrix:
+    """S with s_ab / sqrt(r_a r_b) at each item's k nearest items: their cosine, and the sums r of the rows so kept.
+
+    An item whose sum is not positive (an all-zero row of features) neither gathers nor gives.
+
+    Returns: float32 CSR, (I, I), not symmetric: row i holds the items that item i gathers from.
+    """
+    indices, similarities = (array[:, :k] for array in neighbours)
+    items = len(indices)
+    values = similarities.astype(np.float64)
+    sums = values.sum(axis=1)
+    scale = np.where(sums > 0, 1 / np.sqrt(np.where(sums > 0, sums, 1)), 0)
+    values *= scale[:, None] * scale[indices]
+    rows = np.repeat(np.arange(items), indices.shape[1])
+    return scipy.sparse.csr_matrix((values.ravel(), (rows, indices.ravel())), (items, items)).astype(np.float32)
+
+
+def largest_of(graphs: list[scipy.sparse.csr_matrix]) -> scipy.sparse.csr_matrix:
+    """On the union of the graphs' patterns, the largest of the values that are there."""
+    parts = [matrix.tocoo() for matrix in graphs]
+    size = parts[0].shape[1]
+    keys = np.concatenate([part.row.astype(np.int64) * size + part.col for part in parts])
+    order = np.argsort(keys, kind="stable")
+    keys, first = np.unique(keys[order], return_index=True)
+    values = np.maximum.reduceat(np.concatenate([part.data for part in parts])[order], first) if len(keys) else []
+    return scipy.sparse.csr_matrix((values, (keys // size, keys % size)), parts[0].shape, dtype=np.float32)
+
+
+def nearest_users(
+    train: Int[np.ndarray, "n 2"], num_users: int, num_items: int, k: int, room: int = 1 << 24
+) -> scipy.sparse.csr_matrix:
+    """For each user the k others with most training items in common, ties by lower id; fewer where fewer have any.
+
+    Counts are made for some users at a time, so many that they and their neighbours cannot exceed `room` pairs (a
+    user with more than that is counted alone).
+
+    Returns: float32 CSR, (U, U): row u holds a softmax of the numbers of shared items over u's neighbours, at least
+      float32's smallest normal number. A user who shares no item has an empty row.
+    """
+    index = (train[:, 0], train[:, 1])
+    matrix = scipy.sparse.csr_matrix((np.ones(len(train), np.float32), index), shape=(num_users, num_items))
+    matrix.data[:] = 1  # a repeated pair counts once
+    others = matrix.T.tocsr()
+    cost = matrix @ np.diff(others.indptr).astype(np.int64)  # no user has more neighbours than this
+    ends = np.cumsum(np.maximum(cost, 1))
+    columns, values, lengths, start = [], [], np.zeros(num_users, np.int64), 0
+    while start < num_users:
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + room, side="right")))
+        shared = (matrix[start:stop] @ others).tocsr()
+        for row in range(stop - start):
+            part = slice(*shared.indptr[row : row + 2])
+            found, counts = shared.indices[part].astype(np.int64), shared.data[part].astype(np.int64)
+            keys = (-counts * num_users + found)[found != start + row]  # most shared first, then lower ids
+            if len(keys) > k:
+                keys = np.partition(keys, k)[:k]
+            counts = -(keys // num_users)
+            weights = np.exp((counts - counts.max(initial=0)).astype(np.float64))
+            columns.append((keys % num_users).astype(np.int32))
+            values.append(np.maximum(weights / max(weights.sum(), 1.0), np.finfo(np.float32).tiny).astype(np.float32))
+            lengths[start + row] = len(keys)
+        start = stop
+    indptr = np.append(0, np.cumsum(lengths))
+    found = scipy.sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), indptr), (num_users, num_users))
+    found.sort_indices()
+    return found

@@ -133,9 +133,7 @@ def build(
       notes: what else the manifest records (split, sources, what was repaired).
     Raises: SeaError if the parts do not fit together.
     """
-    num_users, num_items = (
-        _count(value, what) for value, what in ((num_users, "num_users"), (num_items, "num_items"))
-    )
+    num_users, num_items = (_count(value, what) for value, what in ((num_users, "num_users"), (num_items, "num_items")))
     if _count(knn_k_max, "knn_k_max") < 1:
         raise SeaError(f"--knn_k_max={knn_k_max} must be at least 1.")
     unknown = set(splits) - set(SPLITS)
@@ -190,7 +188,9 @@ def _pairs(pairs, split, num_users, num_items) -> np.ndarray:
     if pairs.size == 0:
         return np.zeros((0, 2), np.int32)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
-        raise SeaError(f"{split} must be whole numbers of shape (n, 2), user and item; it is {pairs.dtype} {pairs.shape}.")
+        raise SeaError(
+            f"{split} must be whole numbers of shape (n, 2), user and item; it is {pairs.dtype} {pairs.shape}."
+        )
     for column, count, kind in ((0, num_users, "user"), (1, num_items, "item")):
         low, high = int(pairs[:, column].min()), int(pairs[:, column].max())
         if low < 0 or high >= count:
@@ -201,8 +201,10 @@ def _pairs(pairs, split, num_users, num_items) -> np.ndarray:
 def _features(name, x, num_items) -> np.ndarray:
     check_modality(name)
     x = np.asarray(x)
-    if x.ndim != 2 or len(x) != num_items or not (
-        np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)
+    if (
+        x.ndim != 2
+        or len(x) != num_items
+        or not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer))
     ):
         raise SeaError(
             f"features[{name!r}] must be numbers of shape ({num_items}, width), a row for each item; "

@@ -22,6 +22,10 @@ OWN_DEFAULTS = {
     "freedom": {"layers": 2, "item_layers": 1, "reg_weight": 1e-3, "train_features": True},
     "bm3": {"layers": 1, "reg_weight": 0.1, "train_features": True},
     "pgl": {"layers": 2, "item_layers": 1, "reg_weight": 1e-2, "train_features": True},
+    "mgcn": {"layers": 2, "item_layers": 1, "reg_weight": 1e-4, "train_features": True},
+    "lgmrec": {"layers": 2, "item_layers": 2, "reg_weight": 1e-6},
+    "smore": {"layers": 3, "item_layers": 1, "reg_weight": 1e-4, "train_features": True},
+    "dragon": {"layers": 2, "item_layers": 1, "reg_weight": 1e-3, "bpr_base": 2.0},
 }
 ELSE = {
     "layers": 0, "item_layers": 0, "bpr_base": math.e, "reg_weight": 0.0,
@@ -92,6 +96,18 @@ class Config:
     pgl_kept: float = setting(0.3, "PGL: share of training pairs in the graph of each epoch", low=0.0, high=1.0)
     pgl_dropout: float = setting(0.2, "PGL: share of entries that are zero in a copy of a row", low=0.0, high=1.0)
     pgl_temperature: float = setting(0.2, "PGL: temperature of its contrast", low=1e-4)
+    mgcn_contrast_weight: float = setting(0.01, "MGCN: weight of the contrast with content", low=0.0)
+    lgmrec_hyperedges: int = setting(4, "LGMRec: hyperedges of each modality", low=1)
+    lgmrec_hyper_layers: int = setting(1, "LGMRec: rounds through the hyperedges", low=1)
+    lgmrec_keep_rate: float = setting(0.5, "LGMRec: share of hyperedges kept in training", above=0.0, high=1.0)
+    lgmrec_alpha: float = setting(0.3, "LGMRec: weight of the hyperedges' part in the final rows", low=0.0)
+    lgmrec_contrast_weight: float = setting(1e-4, "LGMRec: weight of the contrast between modalities", low=0.0)
+    smore_knn_k: tuple[int, ...] = setting(
+        (), "SMORE: nearest items of each modality; empty: image 10, text 15 for that pair, else knn_k", low=1
+    )
+    smore_dropout: float = setting(0.1, "SMORE: share of the preferences dropped in training", low=0.0, high=0.99)
+    smore_contrast_weight: float = setting(0.01, "SMORE: weight of the contrast with content", low=0.0)
+    dragon_user_neighbours: int = setting(40, "DRAGON: nearest users of each user", low=1)
 
     bpr_base: float | None = setting(None, "base of the logarithm in BPR", above=1.0)
     reg_weight: float | None = setting(None, "weight of the backbone's own penalty", low=0.0)
@@ -215,7 +231,7 @@ def _one(field, kind, value):
     value, limits = kind(value), field.metadata
     if limits["choices"] and value not in limits["choices"]:
         raise SeaError(f"--{field.name}={value} is not one of {', '.join(limits['choices'])}.")
-    if kind is float and (not math.isfinite(value) or value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT):
+    if kind is float and (not math.isfinite(value) or (value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT)):
         raise SeaError(f"--{field.name}={value} must be a finite number that float32 can hold.")
     if limits["low"] is not None and not value >= limits["low"]:
         raise SeaError(f"--{field.name}={value} must be at least {limits['low']}.")

@@ -141,4 +141,4 @@ def blank(host: HostData, config: Config, parts: int = 1) -> Data:
     rows = -(-host.num_items // parts)
     features = {name: jax.ShapeDtypeStruct((rows, x.shape[1]), x.dtype) for name, x in data.features.items()}
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), np.asarray(x).dtype), data._replace(features={}))
-    return shapes._replace(features=features)
+    return shapes._replace(features=features, edges=jax.ShapeDtypeStruct((0,), np.int32))

@@ -6,10 +6,12 @@ All graph code that knows jraph or `jax.experimental.sparse` is here and in prop
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import jraph
 import numpy as np
 import scipy.sparse
 from jax.experimental import sparse
+from jaxtyping import Array
 
 Rows = jraph.GraphsTuple | sparse.BCSR  # some rows of a sparse matrix, in one of two forms
 
@@ -99,12 +101,31 @@ def entries(numbered: scipy.sparse.csr_matrix, parts: int, part: int, padding: i
 
 def reweight(matrix: Matrix, weights) -> Matrix:
     """A symmetric matrix with these values in place of its own, in the order of its entries; the pattern stays."""
-    rows = matrix.forward
-    if isinstance(rows, jraph.GraphsTuple):
-        rows = rows._replace(edges=weights[:, None])
-    else:
-        rows = sparse.BCSR((weights, rows.indices, rows.indptr), shape=rows.shape)
+    rows = with_values(matrix.forward, weights)
     return Matrix(rows, rows)
+
+
+def values_of(rows: Rows) -> Array:
+    """The entries' values, 0 for padding."""
+    return rows.edges[:, 0] if isinstance(rows, jraph.GraphsTuple) else rows.data
+
+
+def places_of(rows: Rows) -> tuple[Array, Array, Array]:
+    """(row, column, place within the row) of each entry, in the order of the entries."""
+    if isinstance(rows, jraph.GraphsTuple):
+        row, column = rows.receivers, rows.senders
+        starts = jnp.searchsorted(row, jnp.arange(rows.nodes.shape[0]), side="left")
+    else:
+        column, starts = rows.indices, rows.indptr[:-1]
+        row = jnp.searchsorted(rows.indptr, jnp.arange(len(column)), side="right") - 1
+    return row, column, jnp.arange(len(column)) - starts[row]
+
+
+def with_values(rows: Rows, values: Array) -> Rows:
+    """The same pattern with other values, in the order of the entries."""
+    if isinstance(rows, jraph.GraphsTuple):
+        return rows._replace(edges=values[:, None])
+    return sparse.BCSR((values, rows.indices, rows.indptr), shape=rows.shape)
 
 
 def bipartite_order(num_users: int, num_items: int, parts: int) -> np.ndarray:

@@ -379,6 +379,58 @@ def contrast_of_copies(representation, batch, data, config, axis):
     return terms
 
 
+def contrast_with_content(representation, batch, data, config, axis):
+    """MGCN's and SMORE's: contrast_items, contrast_users, InfoNCE of the batch's side rows against its content rows,
+    temperature 0.2; reg = (|u|^2 + |p|^2 + |n|^2) / 2 / batch_size, of the batch's final rows.
+    """
+    views, weights = representation.views, ax.local_slice(batch.weights, axis)
+    user, item, squares = representation.user, representation.item, 0.0
+    for table, index in ((user, batch.users), (item, batch.positives), (item, batch.negatives)):
+        squares = squares + jnp.sum(ax.take_rows(table, index, axis) ** 2 * weights[:, None])
+    terms = {"reg": (config.reg_weight, squares / 2 / config.batch_size)}
+    for name, of, index in (("contrast_items", "item", batch.positives), ("contrast_users", "user", batch.users)):
+        rows = (ax.take_rows(views[f"{part}_{of}"], index, axis) for part in ("side", "content"))
+        weight = getattr(config, f"{config.backbone}_contrast_weight")
+        terms[name] = weight, batch_contrast(*rows, batch, 0.2, axis)
+    return terms
+
+
+def hypergraph_contrast(representation, batch, data, config, axis):
+    """LGMRec's: contrast_users, contrast_items, sums over the batch of InfoNCE between modalities, each earlier one's
+    row of the hypergraph against every later one's of all users (items), temperature 0.2; reg as `embedding_norms`.
+    """
+    terms, views = {}, representation.views
+    sides = ("user", batch.users, data.user_weights), ("item", batch.positives, data.item_weights)
+    for side, index, of_all in sides:
+        rows = {name: normalise(x) for name, x in views[f"hyper_{side}"].items()}
+        pairs = [(earlier, later) for n, later in enumerate(rows) for earlier in list(rows)[:n]]
+        total = 0.0
+        for anchor, other in pairs:
+            weights, candidates = ax.local_slice(batch.weights, axis), of_all
+            if side == "item":  # an item that lacks one of the two has nothing to compare
+                weights = having(batch, index, data, anchor, axis) * having(batch, index, data, other, axis)
+                candidates = weights_of(data, other)
+            total += losses.solosim(
+                ax.take_rows(rows[anchor], index, axis), ax.gather_rows(rows[other], axis),
+                ax.local_slice(index, axis), weights, candidate_weights=ax.gather_rows(candidates, axis),
+                temperature=0.2, unit_rows=True,
+            )[0]  # fmt: skip
+        if pairs:
+            terms[f"contrast_{side}s"] = config.lgmrec_contrast_weight, total
+    return terms | embedding_norms(representation, batch, data, config, axis)
+
+
+def dragon_penalties(representation, batch, data, config, axis):
+    """DRAGON's: reg_MODALITY, mean square of the batch users' preferences; reg_user_weight, of all users' weights."""
+    weights, of_users, terms = ax.local_slice(batch.weights, axis), data.user_weights, {}
+    for name, table in representation.views["user_preferences"].items():
+        squares = ax.take_rows(table, batch.users, axis) ** 2
+        terms[f"reg_{name}"] = mean(weights @ jnp.mean(squares, axis=1), jnp.sum(weights), axis)
+    squares = representation.views["user_modality_weight"] ** 2  # [users, modalities, 1]
+    terms["reg_user_weight"] = mean(of_users @ jnp.mean(squares, axis=(1, 2)), jnp.sum(of_users), axis)
+    return {name: (config.reg_weight, term) for name, term in terms.items()}
+
+
 # Each: (representation, batch, data, config, axis) -> {name: (weight, this device's share of the term)}.
 OWN_TERMS: dict[str, Callable] = {
     "sea": no_terms,
@@ -388,5 +440,9 @@ OWN_TERMS: dict[str, Callable] = {
     "freedom": bpr_by_modality,
     "bm3": attraction,
     "pgl": contrast_of_copies,
+    "mgcn": contrast_with_content,
+    "lgmrec": hypergraph_contrast,
+    "smore": contrast_with_content,
+    "dragon": dragon_penalties,
 }
 RANKED_BY_OWN_TERMS: tuple[str, ...] = ("bm3",)  # backbones whose own terms stand in for the ranking of pairs

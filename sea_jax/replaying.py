@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
+import scipy.special
 
 from sea_jax import axis as ax
 from sea_jax import bundle as bundles
@@ -22,6 +23,7 @@ from sea_jax.config import Config, kind_of
 from sea_jax.data import Data
 from sea_jax.errors import SeaError
 from sea_jax.models import thinning
+from sea_jax.models.backbones import BACKBONES
 from sea_jax.objective import Batch, Draws
 from sea_jax.propagation import product
 from sea_jax.training import loop, parallel
@@ -40,6 +42,10 @@ BACKBONE_OF = {
     "FREEDOM": "freedom",
     "BM3": "bm3",
     "PGL": "pgl",
+    "MGCN": "mgcn",
+    "LGMRec": "lgmrec",
+    "SMORE": "smore",
+    "DRAGON": "dragon",
 }
 # By backbone, the recorded name of a setting: ours, or a function to {ours: value}; beside those of all.
 ALL_HAVE = {"learning_rate": "learning_rate", "batch_size": "batch_size", "embedding_size": "embedding_dim"}
@@ -50,6 +56,7 @@ ITEM_GRAPH = {
     "knn_k": "knn_k",
     "mm_image_weight": lambda weight: {"knn_weights": (weight, 1 - weight)},
 }
+CONTENT = {"n_ui_layers": "layers", "n_layers": "item_layers"}  # of mgcn and smore
 SETTINGS: dict[str, dict[str, str | Callable]] = {
     "mf": {},
     "lightgcn": {"n_layers": "layers"},
@@ -57,11 +64,28 @@ SETTINGS: dict[str, dict[str, str | Callable]] = {
     "freedom": ITEM_GRAPH | {"dropout": "freedom_edge_dropout"},
     "bm3": {"n_layers": "layers", "dropout": "bm3_dropout", "cl_weight": "bm3_contrast_weight"},
     "pgl": ITEM_GRAPH | {"dropout": "pgl_dropout", "kept_fraction": "pgl_kept", "temperature": "pgl_temperature"},
+    "mgcn": CONTENT | {"knn_k": "knn_k", "cl_loss": "mgcn_contrast_weight"},
+    "lgmrec": {
+        "n_ui_layers": "layers",
+        "n_mm_layers": "item_layers",
+        "n_hyper_layer": "lgmrec_hyper_layers",
+        "hyper_num": "lgmrec_hyperedges",
+        "keep_rate": "lgmrec_keep_rate",
+        "alpha": "lgmrec_alpha",
+        "cl_weight": "lgmrec_contrast_weight",
+    },
+    "smore": CONTENT | {"dropout_rate": "smore_dropout", "cl_loss": "smore_contrast_weight"},
+    "dragon": {name: ITEM_GRAPH[name] for name in ("n_mm_layers", "knn_k", "mm_image_weight")}
+    | {"user_neighbours": "dragon_user_neighbours"},
 }
 # By backbone, what MMRec's model does not read (None), or can be replayed at one value only.
 FIXED: dict[str, dict[str, Any]] = {
     "freedom": {"feat_embed_dim": None, "lambda_coeff": None, "cf_model": None},
     "pgl": {"feat_embed_dim": None, "lambda_coeff": None, "mode": "local"},
+    "mgcn": {"temperature": 0.2},
+    "lgmrec": {"feat_embed_dim": None, "cf_model": "lightgcn", "temperature": 0.2},
+    "smore": {"temperature": 0.2, "image_knn_k": None, "text_knn_k": None},  # read as one setting
+    "dragon": {"feat_embed_dim": None, "aggr_mode": "add", "leaky_slope": 0.01},
 }
 
 
@@ -76,11 +100,43 @@ EPOCHS: dict[str, Callable] = {
     "freedom": kept_edges,
     "pgl": kept_edges,
 }
+
+
+def users_graph(arrays: "Arrays", number: int, run: loop.Training):
+    """DRAGON's users' graph of a step's epoch: the recorded neighbours, with weights of our own.
+
+    Returns: the placed data with it; the weights (U, neighbours); the neighbours that follow the rule, else -1.
+    """
+    bundle, users = run.bundle, np.arange(run.bundle.num_users)
+    name = f"step{first_of_epoch(arrays, number)}/user_graph_neighbours"
+    neighbours = arrays.numbers(name, bundle.num_users)
+    if neighbours.shape != (bundle.num_users, run.config.dragon_user_neighbours):
+        raise SeaError(f"the trajectory's {name} has the shape {neighbours.shape}; a row for each user is expected.")
+    graphs = BACKBONES[run.config.backbone].graphs(bundle, run.config)
+    chosen = (bundle.adjacency[: bundle.num_users, bundle.num_users :] != 0).astype(np.float64)
+    shared = (chosen @ chosen.T).toarray()  # as small as a trajectory is
+    np.fill_diagonal(shared, 0)
+    nearest, counts = graphs["user"].toarray() > 0, np.take_along_axis(shared, neighbours, axis=1)
+    follows = np.zeros(bundle.num_users, bool)
+    for user in users:
+        known = int(nearest[user].sum())
+        head, tail = neighbours[user, :known], neighbours[user, known:]
+        most = np.sort(shared[user, nearest[user]])[::-1]  # ties may be broken either way
+        follows[user] = np.array_equal(counts[user, :known], most) and len(set(head)) == known
+        follows[user] &= known == 0 or set(tail) <= set(head)
+    weights = scipy.special.softmax(counts, axis=1) * (counts.sum(axis=1, keepdims=True) > 0)
+    index = (np.repeat(users, neighbours.shape[1]), neighbours.ravel())
+    graphs["user"] = scipy.sparse.csr_matrix((weights.ravel(), index), shape=shared.shape)
+    shares = datas.divide(datas.gather(bundle, run.config, graphs), run.config, run.layout.parts)
+    return parallel.place_data(shares, run.layout), weights, np.where(follows[:, None], neighbours, -1)
+
+
 # By backbone, the name under which one of our parameters was recorded, where it is another.
 NAMES: dict[str, Callable[[str], str]] = {
     "sea": lambda name: (
         name.replace("separation/", "").replace("mlp_", "mlp").replace("_user_preference", "/user_preference")
     ),
+    "dragon": lambda name: name.replace("_user_preference", "/user_preference"),
 }
 # By backbone, parameters whose true gradient is zero: what was recorded is rounding.
 NO_SIGNAL: dict[str, tuple[str, ...]] = {
@@ -160,6 +216,8 @@ def config_of(arrays: Arrays, **how) -> Config:
         raise SeaError(f"the trajectory's config/feat_embed_dim={width} cannot be replayed; only embedding_size can.")
     whole = {field.name for field in dataclasses.fields(Config) if kind_of(field)[0] is int}
     values |= {name: int(x) for name, x in values.items() if name in whole and float(x).is_integer()}
+    if backbone == "smore":
+        values["smore_knn_k"] = tuple(int(arrays[f"config/{name}_knn_k"]) for name in MODALITIES)
     return Config(**values, **how)
 
 
@@ -167,23 +225,23 @@ def prepare(arrays: Arrays, config: Config) -> loop.Training:
     """A training at the recorded start, its graphs made from the recorded pairs and features."""
     num_users, num_items = int(arrays["num_users"]), int(arrays["num_items"])
     features = {name: arrays[name] for name in MODALITIES}
-    run = loop.prepare(
-        bundles.build("trajectory", {"train": arrays["train"]}, num_users, num_items, features, knn_k_max=num_items),
-        config,
+    bundle = bundles.build(
+        "trajectory", {"train": arrays["train"]}, num_users, num_items, features, knn_k_max=num_items
     )
-    club_params = run.whole.club_params
+
+    def initial(whole):
+        club_params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), whole.club_params)
+        if "model" not in arrays:
+            club_params = recorded(arrays, "init/club/", club_params, config)
+        return start(recorded(arrays, "init/", whole.params, config), club_params, jax.random.key(0), config)
+
+    run = loop.prepare(bundle, config, initial)
     if "model" in arrays:
-        club_params = run.progress.state.club_params
-    else:  # the item graph is one of the inputs; which items are near was not recorded
-        item = arrays.matrix("item_graph", (num_items, num_items))
-        shares = datas.divide(datas.gather(run.bundle, run.config, {"item": item}), run.config, run.layout.parts)
-        run = run._replace(data=parallel.place_data(shares, run.layout))
-        club_params = recorded(arrays, "init/club/", club_params, config)
-    params = recorded(arrays, "init/", run.whole.params, config)
-    state = start(params, club_params, jax.random.key(0), run.config)
-    return run._replace(
-        progress=run.progress._replace(state=parallel.place_state(state, run.divided, run.layout)),
-    )
+        return run
+    # SEA's item graph is one of the inputs: which items are near was not recorded.
+    item = arrays.matrix("item_graph", (num_items, num_items))
+    shares = datas.divide(datas.gather(run.bundle, run.config, {"item": item}), run.config, run.layout.parts)
+    return run._replace(data=parallel.place_data(shares, run.layout))
 
 
 def name_of(path, config: Config) -> str:
@@ -229,19 +287,22 @@ def recorded_noise(arrays: Arrays, at: str, model, rows: int):
 
 def recorded_epoch(arrays: Arrays, number: int) -> dict[str, np.ndarray]:
     """What was drawn for the epoch of a step, from the step itself or from the epoch's first."""
-    first = int(np.argmax(arrays["epoch_of_step"] == arrays["epoch_of_step"][number]))
-    drawn = arrays.below(f"step{first}/") | arrays.below(f"step{number}/")
+    drawn = arrays.below(f"step{first_of_epoch(arrays, number)}/") | arrays.below(f"step{number}/")
     return {name: drawn[name] for name in PER_EPOCH if name in drawn}
 
 
-PER_EPOCH = ("kept_edges", "user_graph_neighbours", "user_graph_weights")
+def first_of_epoch(arrays: Arrays, number: int) -> int:
+    """The first step of a step's epoch."""
+    return int(np.argmax(arrays["epoch_of_step"] == arrays["epoch_of_step"][number]))
+
+
+PER_EPOCH = ("kept_edges",)
 
 
 class Programs(NamedTuple):
     """What a replay calls, compiled for the layout. drawn: what was recorded of the epoch."""
 
-    probe: Callable  # (state, data, drawn, batch, draws) -> gradient, rows, aligned rows by modality
-    step: Callable  # (state, data, drawn, batch, draws) -> state, losses, inner objective
+    step: Callable  # (state, data, drawn, batch, draws) -> what the step returns, gradient, rows, aligned rows
     embed: Callable  # (params, data, noise) -> (user rows, item rows)
     graphs: Callable  # (data, drawn) -> rows of users, rows of items of each graph
 
@@ -254,13 +315,13 @@ def make_programs(run: loop.Training) -> Programs:
     def of_epoch(data, drawn) -> Data:
         return EPOCHS[config.backbone](model, data, drawn) if drawn else data
 
-    def probe(state, data, drawn, batch, draws):
-        (_, (_, found)), gradient = loss_and_gradient(state, of_epoch(data, drawn), batch, draws, **how)
-        rows = found.views.get("propagated", (found.user, found.item))
-        return gradient, rows, {name: part.aligned for name, part in found.parts.items()}
-
     def train_step(state, data, drawn, batch, draws):
-        return step(state, of_epoch(data, drawn), batch, draws, **how)
+        data = of_epoch(data, drawn)
+        # The step computes the same once more, which the compiler notices.
+        (_, (_, found)), gradient = loss_and_gradient(state, data, batch, draws, **how)
+        rows = found.views.get("propagated", (found.user, found.item))
+        aligned = {name: part.aligned for name, part in found.parts.items()}
+        return step(state, data, batch, draws, **how), gradient, rows, aligned
 
     def embed(params, data, noise):
         found = model.apply({"params": params}, data, noise)
@@ -282,8 +343,7 @@ def make_programs(run: loop.Training) -> Programs:
     state, params = parallel.axes_of(divided), parallel.axes_of(divided.params)
     ins = (state, datas.AXES, None, None, None)
     return Programs(
-        probe=parallel.on_devices(probe, layout, ins, (params, 0, 0)),
-        step=parallel.on_devices(train_step, layout, ins, (state, None, None)),
+        step=parallel.on_devices(train_step, layout, ins, ((state, None, None), params, 0, 0)),
         embed=parallel.on_devices(embed, layout, (params, datas.AXES, None), 0),
         graphs=parallel.on_devices(graphs, layout, (datas.AXES, None), 0),
     )
@@ -327,7 +387,8 @@ def replay(arrays: Arrays, config: Config) -> dict[str, np.ndarray]:
         note_graphs({})
         if "edge_weights" in arrays:
             pairs = run.data.interactions
-            found["edge_weights"] = thinning.pair_weights(pairs, thinning.first_of_pair(pairs), counts[1])
+            weigh = jax.jit(lambda pairs: thinning.pair_weights(pairs, thinning.first_of_pair(pairs), counts[1]))
+            found["edge_weights"] = np.asarray(weigh(pairs))
         if config.backbone not in STALE_EVALUATION:
             note_evaluation("eval_init/")
     rows, losses = None, []
@@ -335,17 +396,20 @@ def replay(arrays: Arrays, config: Config) -> dict[str, np.ndarray]:
         at = f"step{number}/"
         batch, draws = recorded_step(arrays, number, run)
         drawn = recorded_epoch(arrays, number) if config.backbone in EPOCHS else {}
-        if arrays.below(f"{at}grad/") or f"{at}user_embedding" in arrays:
-            gradient, rows, aligned = programs.probe(state, run.data, drawn, batch, draws)
-            rows = whole(rows)
-            if f"{at}user_embedding" in arrays:
-                found[f"{at}user_embedding"], found[f"{at}item_embedding"] = rows
+        if f"{at}user_graph_neighbours" in arrays:
+            data, *drawn_anew = users_graph(arrays, number, run)
+            run = run._replace(data=data)
+            found[f"{at}user_graph_weights"], found[f"{at}user_graph_neighbours"] = drawn_anew
+        (state, parts, fitted), gradient, rows, aligned = programs.step(state, run.data, drawn, batch, draws)
+        rows = whole(rows)
+        if f"{at}user_embedding" in arrays:
+            found[f"{at}user_embedding"], found[f"{at}item_embedding"] = rows
+        if arrays.below(f"{at}grad/"):
             for name, x in aligned.items():
                 found[f"{at}projection/{name}"] = parallel.whole_rows(x, counts[1], run.layout)
             note_parameters(found, f"{at}grad/", gradient, run)
         if f"{at}masked_graph_rows" in arrays:
             note_graphs(drawn, at)
-        state, parts, fitted = programs.step(state, run.data, drawn, batch, draws)
         missing = set(names) - set(parts)
         if missing:
             raise SeaError(f"the trajectory's loss {min(missing)!r} is none of {', '.join(parts)}.")
@@ -454,7 +518,9 @@ def of_mmrec(arrays: Arrays, found: dict) -> Worst:
             expected = arrays.matrix(name, value.shape).toarray()
             worst.norm("graph", value, expected, 1e-6)
             worst.note("graph", float(np.any((value != 0) != (expected != 0))), 0.5)
-        elif name == "edge_weights":
+        elif name.endswith("user_graph_neighbours"):
+            worst.note("graph", float(not np.array_equal(value, arrays[name])), 0.5)
+        elif name.endswith(("edge_weights", "user_graph_weights")):
             worst.norm("graph", value, arrays[name], 1e-6)
         elif rest.startswith("grad/"):
             if rest.endswith(NO_SIGNAL.get(backbone, ("-",))):

@@ -102,6 +102,8 @@ class Backbone(nn.Module):
         """A modality's features: frozen from the data, or a table of parameters that starts as them."""
         if not self.config.train_features:
             return data.features[name]
+        if self.has_variable("params", f"{name}_feature_table"):  # read a second time
+            return self.get_variable("params", f"{name}_feature_table")
         return self.table(f"{name}_feature_table", self.num_items, width, nn.initializers.zeros)
 
     def encode(self, data: Data, name: str, width: int, init: Callable = kernel_init, bias: bool = True) -> Encoded:
