@@ -86,8 +86,11 @@ def source(
 
         key, title = find("item_id", True, "item"), find("title")
         texts = [tables.find(table, "text", name, flag="--text_columns") for name in text_columns]
-        if not texts and not text_columns:
-            texts = contents.template_columns(template) or _usual_texts(table)
+        if not text_columns:
+            named_by = contents.template_columns(template)
+            texts = [tables.find(table, "text", name, flag="--text_template") for name in named_by] or _usual_texts(
+                table
+            )
         how = {"item": key, "title": title or "", "texts": texts}
         how["files"] = {modality: column for modality in ("image", "audio") if (column := find(modality))}
         say(

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data_prep.from_mmrec import convert
 from sea_jax import bundle as bundles
 from sea_jax.errors import SeaError
+from sea_jax.raw.mmrec import convert, read_interactions
 
 
 def test_convert_save_load(mmrec, tmp_path):
@@ -231,3 +233,30 @@ def test_the_program_tells_in_one_line(mmrec, tmp_path):
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+INTER = st.one_of(
+    st.lists(st.sampled_from(["0", "1", "2", " 3", "-1", "", "x", "9" * 30, "1.0", "٣"]), max_size=4)
+    .map("\t".join)
+    .map(str.encode),
+    st.binary(max_size=8),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.lists(INTER, max_size=6),
+    head=st.sampled_from([b"userID\titemID\tx_label", b"x_label:float\titemID:token\tuserID:token\tz", b""]),
+)
+def test_fuzz_inter(tmp_path_factory, rows, head):
+    """A table, each of whose rows stood in the file, or one sentence."""
+    path = tmp_path_factory.mktemp("fuzz") / "x.inter"
+    path.write_bytes(b"\n".join([head, *rows]))
+    try:
+        found = read_interactions(path)
+    except SeaError as error:
+        assert str(path) in str(error)
+        return
+    assert len(found) == sum(any(map(bytes.strip, row.split(b"\t"))) for row in rows)
+    assert found.min() >= 0
+    assert found[:, 2].max() <= 2

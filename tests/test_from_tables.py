@@ -56,6 +56,10 @@ def test_columns_and_a_template_are_named(own):
     found = source(str(own / "i.parquet"), str(own / "items.csv.gz"), skips=Skips(), template="{name}: {blurb}")
     assert found.items(["i1"], None).texts == ["Thing 1: a red thing, no 1"]
     with pytest.raises(SeaError, match="has no column colour"):
+        made(own, template="{colour}")
+    with pytest.raises(SeaError, match="--text_template names blurb, and the columns of texts are name"):
+        made(own, template="{blurb}", text_columns=["name"])
+    with pytest.raises(SeaError, match="has no column colour"):
         made(own, text_columns=["colour"])
 
 

@@ -92,6 +92,11 @@ def collect(
       parts: instead of title and texts, a function of a record that gives both.
     Raises: SeaError if the table has none of the ids.
     """
+    strange = [name for name in template_columns(template) if name not in texts]
+    if strange:
+        raise SeaError(
+            f"--text_template names {strange[0]}, and the columns of texts are {', '.join(texts) or 'none'}."
+        )
     number = {name: place for place, name in enumerate(ids)}
     found = none(ids)
     found.files = {name: [()] * len(ids) for name in files or {}}
