@@ -8,8 +8,6 @@ Encoders: text tfidf, minilm, minilm:FOLDER, sentence-transformers:NAME, clip:NA
 weights), torchvision:MODEL, clip:NAME; audio logmel.
 """
 
-import gzip
-import json
 import os
 import sys
 import time
@@ -22,58 +20,30 @@ from tqdm import tqdm
 
 from sea_jax import cli, files
 from sea_jax.errors import SeaError
-from sea_jax.raw import encoders
-from sea_jax.raw.encoders import rows as tables
-
-ID_COLUMNS = ("item_id", "item", "itemId", "itemID", "iid", "parent_asin", "asin", "id", "videoID", "movieId")
-ENDINGS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+from sea_jax.raw import encoders, tables
+from sea_jax.raw.encoders import rows
+from sea_jax.raw.lines import Skips
 
 
-def read_table(path: Path) -> dict[str, list[Any]]:
+def read_table(path: Path, skips: Skips | None = None) -> dict[str, list[Any]]:
     """The columns of an item table: strings, lists of strings, or None; never numbers, so that "007" stays.
 
-    Raises: SeaError naming the file, and the line where that is known.
+    Raises: SeaError naming the file; lines that cannot be used are counted in `skips`, or an error without.
     """
-    name = path.name.removesuffix(".gz")
-    kind = ENDINGS.get(Path(name).suffix.lower())
-    if kind is None or (kind == "parquet" and name != path.name):
-        raise SeaError(f"{path} must end in {', '.join(ENDINGS)}; all but Parquet may have .gz after it.")
     if not path.is_file():
         raise SeaError(f"{path} is not there.")
-    if kind == "json":
-        return _read_json_lines(path)
-    polars = encoders.require("polars", "data", f"reading {path.name}")
-    try:
-        if kind == "csv":
-            frame = polars.read_csv(path, infer_schema=False)
-        elif kind == "tsv":
-            frame = polars.read_csv(path, infer_schema=False, separator="\t", quote_char=None)
-        else:
-            frame = polars.read_parquet(path)
-    except (polars.exceptions.PolarsError, OSError) as error:
-        raise SeaError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}") from error
-    return {column.name: [_cell(value) for value in column.to_list()] for column in frame}
-
-
-def _read_json_lines(path: Path) -> dict[str, list[Any]]:
-    lines, number = [], 0
-    try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
-            for line in file:
-                number += 1
-                if line.strip():
-                    lines.append(json.loads(line))
-                    if not isinstance(lines[-1], dict):
-                        raise ValueError("this is no object")
-    except (ValueError, EOFError, OSError) as error:
-        raise SeaError(f"{path}, near line {number}: {error}; each line must be a JSON object in UTF-8.") from error
-    names = dict.fromkeys(name for line in lines for name in line)
-    return {name: [_cell(line.get(name)) for line in lines] for name in names}
+    name = Path(path.name.removesuffix(".gz"))
+    if name.suffix.lower() not in tables.ENDINGS:
+        raise SeaError(f"{path} must end in {', '.join(tables.ENDINGS)}; all but Parquet may have .gz after it.")
+    table = tables.layout(path)
+    records = [row for _, row in tables.records(table, skips or Skips(strict=True)) if row is not None]
+    names = table.columns if table.kind != "json" else dict.fromkeys(name for row in records for name in row)
+    return {name: [_cell(row.get(name)) for row in records] for name in names}
 
 
 def _cell(value):
     if value is None or isinstance(value, str):
-        return value
+        return value or None
     return [_cell(each) for each in value] if isinstance(value, list) else str(value)
 
 
@@ -87,7 +57,8 @@ def choose(table: dict[str, list], name: str, flag: str) -> list:
 def item_ids(table: dict[str, list], column: str) -> list[str]:
     """The ids of the items; raises SeaError if they are missing, repeated, or hold line ends."""
     if not column:
-        column = next((name for name in ID_COLUMNS if name in table), "")
+        bare = {tables.bare(name): name for name in reversed(table)}
+        column = next((bare[name] for name in (*tables.USUAL["item"], "id") if name in bare), "")
         if not column:
             raise SeaError(f"--id_column must name the column of the items' ids; there are {', '.join(table)}.")
         print(f"the items' ids are taken from the column {column}")
@@ -113,23 +84,26 @@ def collect(values) -> tuple[list[str], dict[str, tuple[list, Path | None]]]:
             raise SeaError(f"--{modality}_root={root} is no folder.")
     if values.items:
         path = Path(values.items)
-        table = read_table(path)
+        skips = Skips(values.strict)
+        table = read_table(path, skips)
+        for sentence in skips.sentences():
+            print(sentence)
         ids = item_ids(table, values.id_column)
         if values.text_columns:
             chosen = {name: choose(table, name, "text_columns") for name in values.text_columns}
-            texts, empty = tables.join_columns(chosen, values.text_template)
+            texts, empty = rows.join_columns(chosen, values.text_template)
             print("texts: " + ", ".join(f"{name} is empty in {count} of {len(ids)}" for name, count in empty.items()))
             columns["text"] = texts, None
         for modality, root in roots.items():
             column = getattr(values, f"{modality}_column")
             if column:
-                cells = tables.split_paths(choose(table, column, f"{modality}_column"), values.path_separator)
+                cells = rows.split_paths(choose(table, column, f"{modality}_column"), values.path_separator)
                 columns[modality] = cells, root or path.parent
             elif root:
-                found = tables.files_by_name(root)
+                found = rows.files_by_name(root)
                 columns[modality] = [found.get(id) for id in ids], root
     else:
-        found = {modality: tables.files_by_name(root) for modality, root in roots.items() if root}
+        found = {modality: rows.files_by_name(root) for modality, root in roots.items() if root}
         ids = sorted({id for files in found.values() for id in files})
         columns = {modality: ([files.get(id) for id in ids], roots[modality]) for modality, files in found.items()}
     if not columns:
@@ -189,6 +163,7 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_string("items", "", "table of items: .csv, .tsv, .jsonl, .parquet")
     flags.DEFINE_string("output", None, "folder to write the features into", required=True)
+    flags.DEFINE_bool("strict", False, "a line that cannot be used is an error")
     flags.DEFINE_string("id_column", "", "column of the items' ids; guessed from usual names")
     flags.DEFINE_list("text_columns", [], "columns whose texts are joined, in this order")
     flags.DEFINE_string("text_template", "", 'how, such as "{title}. {brand}"; by spaces without')

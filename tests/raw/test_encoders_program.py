@@ -121,8 +121,8 @@ BAD = {
     "template": ("--items={folder}/items.jsonl --text_columns=title --text_template={brand}", "may name the columns title"),
     "repeated": ("--items={folder}/twice.csv --text_columns=title", "rows 0 and 1 of the items have the same id a"),
     "empty id": ("--items={folder}/empty.csv --text_columns=title", "row 0 of the items has the id None"),
-    "broken json": ("--items={folder}/broken.jsonl --text_columns=title", "near line 2"),
-    "broken csv": ("--items={folder}/broken.csv --text_columns=title", "cannot be read as csv"),
+    "broken json": ("--items={folder}/broken.jsonl --text_columns=title", "line 2: no JSON object"),
+    "broken csv": ("--items={folder}/broken.csv --text_columns=title", "line 2: more than the 2 cells"),
     "no ids": ("--items={folder}/other.csv --text_columns=title", "--id_column must name"),
 }  # fmt: skip
 
@@ -139,7 +139,7 @@ def test_bad_input_is_one_sentence(folder, name, monkeypatch):
     values = dict.fromkeys(
         ["items", "id_column", "text_template", "image_column", "image_root", "audio_column", "audio_root"], ""
     )
-    values |= {"text_columns": [], "path_separator": "|", "image_encoder": "colours"}
+    values |= {"text_columns": [], "path_separator": "|", "image_encoder": "colours", "strict": True}
     for each in line:
         key, _, value = each.removeprefix("--").partition("=")
         values[key] = value.split(",") if key == "text_columns" else value
