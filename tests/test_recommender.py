@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from sea_jax import recommender
-from sea_jax import files
+from sea_jax import files, recommender
 from sea_jax.errors import SeaError
 from sea_jax.recommender import Recommender, top
 
