@@ -144,7 +144,8 @@ def _flagfile(name: str) -> str:
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs `main(argv)` with flags parsed and ends the process; what a user can mend is one line and exit code 1."""
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
-        print(help_text())
+        with contextlib.suppress(BrokenPipeError):  # whoever reads may have seen enough
+            print(help_text(), flush=True)
         sys.exit(0)
     try:
         arguments = FLAGS([sys.argv[0], *expand(sys.argv[1:])])
