@@ -2,7 +2,7 @@
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 Neighbours = tuple[Int[np.ndarray, "items k"], Float[np.ndarray, "items k"]]
 
@@ -27,7 +27,13 @@ def normalised_adjacency(train: Int[np.ndarray, "n 2"], num_users: int, num_item
     return matrix.astype(np.float32)
 
 
-def nearest_items(features: Shaped[np.ndarray, "items d"], k_max: int, block: int = 1024) -> Neighbours:
+def nearest_items(
+    features: Shaped[np.ndarray, "items d"],
+    k_max: int,
+    absent: Bool[np.ndarray, "items"] | None = None,
+    *,
+    block: int = 1024,
+) -> Neighbours:
     """The k_max most similar items of each item by cosine, the item itself first, ties by lower id.
 
     Similarities are made for `block` items at a time and never all kept. With fewer than k_max items, all of them.
@@ -36,6 +42,8 @@ def nearest_items(features: Shaped[np.ndarray, "items d"], k_max: int, block: in
       features: (I, d) finite; a row's length does not matter, however large or small it is. An all-zero row is similar
         to nothing (cosine 0).
       k_max: how many.
+      absent: (I,) items whose rows say nothing: each is in nobody's list but its own, which has nothing else. Places of
+        a list that are left over repeat the item itself.
       block: items at a time.
     Returns: (I, k) int32 item numbers, (I, k) float32 similarities, in falling order.
 
@@ -51,13 +59,17 @@ def nearest_items(features: Shaped[np.ndarray, "items d"], k_max: int, block: in
         scores = unit[start : start + block] @ unit.T
         rows = np.arange(len(scores))
         own = scores[rows, start + rows].copy()
+        if absent is not None:
+            scores[:, absent] = -np.inf
+            scores[absent[start : start + block]] = -np.inf
         scores[rows, start + rows] = np.inf
         # argpartition alone would break ties at the boundary arbitrarily: keep all that tie with the k-th.
         threshold = np.partition(scores, count - k, axis=1)[:, count - k]
         for row in rows:
             candidates = np.flatnonzero(scores[row] >= threshold[row])
             order = np.argsort(-scores[row, candidates], kind="stable")[:k]
-            indices[start + row] = candidates[order]
+            nearest = candidates[order]
+            indices[start + row] = np.where(np.isneginf(scores[row, nearest]), start + row, nearest)
         scores[rows, start + rows] = own
         similarities[start : start + block] = np.take_along_axis(scores, indices[start : start + block], axis=1)
     return indices, similarities

@@ -13,8 +13,8 @@ from scipy.special import digamma
 
 from sea_jax import losses
 from sea_jax.arrays import Array, check_shapes
-from sea_jax.models.conditionals import GaussianConditional
 from sea_jax.fitting import fit
+from sea_jax.models.conditionals import GaussianConditional
 
 Rows = Shaped[Array, "n d"]  # of any type of number
 OtherRows = Shaped[Array, "n e"]

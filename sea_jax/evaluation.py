@@ -202,9 +202,7 @@ def user_metrics(hits: tuple[Array, Array], topk: tuple[int, ...]) -> dict[str, 
     """Every metric of every user of one split, in the one order of `metric_names`; 0 for users who do not count."""
     hits, count = hits
     by_cut = {cut: hit_metrics(hits, jnp.maximum(count, 1), cut) for cut in topk}
-    return {
-        f"{kind}@{cut}": jnp.where(count > 0, by_cut[cut][kind], 0) for kind in METRICS for cut in topk
-    }
+    return {f"{kind}@{cut}": jnp.where(count > 0, by_cut[cut][kind], 0) for kind in METRICS for cut in topk}
 
 
 def factors(

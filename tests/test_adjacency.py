@@ -115,3 +115,34 @@ def test_all_zero_rows_are_similar_to_nothing():
     indices, similarities = adjacency.nearest_items(np.zeros((3, 2), np.float32), 2)
     assert indices.tolist() == [[0, 1], [1, 0], [2, 0]]
     assert not similarities.any()
+
+
+@pytest.mark.parametrize("block", [2, 1024])
+def test_items_that_lack_a_modality_are_in_nobodys_list(rng, block):
+    x = rng.normal(size=(9, 4))
+    absent = np.isin(np.arange(9), [2, 5])
+    indices, similarities = adjacency.nearest_items(x, 4, absent, block=block)
+    alone, theirs = adjacency.nearest_items(x[~absent], 4)
+    kept = np.flatnonzero(~absent)
+    np.testing.assert_array_equal(indices[~absent], kept[alone])
+    np.testing.assert_allclose(similarities[~absent], theirs, rtol=1e-6)
+    np.testing.assert_array_equal(indices[absent], [[2] * 4, [5] * 4])
+    np.testing.assert_allclose(similarities[absent], 1, rtol=1e-6)
+    graph = adjacency.fuse_neighbours({"image": (indices, similarities)}, 4, {"image": 1.0}).toarray()
+    np.testing.assert_allclose(graph.sum(axis=1), 1, rtol=1e-6)
+    assert graph[2, 2] == 1
+    assert not np.delete(graph[:, 2], 2).any()
+
+
+def test_where_nothing_is_absent_nothing_moves(rng):
+    x = rng.normal(size=(40, 4)).astype(np.float32)
+    for found, plain in zip(
+        adjacency.nearest_items(x, 7, np.zeros(40, bool)), adjacency.nearest_items(x, 7), strict=True
+    ):
+        np.testing.assert_array_equal(found, plain)
+
+
+def test_with_few_left_a_list_repeats_the_item(rng):
+    indices, _ = adjacency.nearest_items(rng.normal(size=(4, 3)), 4, np.array([True, False, False, True]))
+    assert indices[0].tolist() == [0] * 4
+    assert indices[1].tolist() == [1, 2, 1, 1]

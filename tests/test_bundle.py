@@ -94,7 +94,12 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_odd_arguments_are_one_sentence(name):
     changes, message = BAD[name]
-    given = {"splits": {"train": np.array([[0, 1]])}, "num_users": 2, "num_items": 3, "features": {"text": np.ones((3, 2))}}
+    given = {
+        "splits": {"train": np.array([[0, 1]])},
+        "num_users": 2,
+        "num_items": 3,
+        "features": {"text": np.ones((3, 2))},
+    }
     with pytest.raises(SeaError) as caught:
         bundles.build("odd", **(given | changes))
     assert message in str(caught.value)

@@ -17,7 +17,6 @@ def ranked(user, item, data, topk):
     return metric_sums(factors(user, item, len(item)), len(item), data, topk)
 
 
-
 def naive(scores, masked, held_out, users, topk):
     """Metrics by their definitions, one user at a time."""
     found = {}

@@ -35,7 +35,11 @@ FORMS = {
 def test_ids_come_back_as_they_were_given(arrays, form):
     train, valid, features = arrays
     turned = FORMS[form]
-    items = [item for _, item in turned(np.stack([np.zeros(15, int), np.arange(15)], axis=1))] if "column" not in form else None
+    items = (
+        [item for _, item in turned(np.stack([np.zeros(15, int), np.arange(15)], axis=1))]
+        if "column" not in form
+        else None
+    )
     items = np.asarray(items) if form == "array" else items
     bundle = sea_jax.build("ids", turned(train), features, valid=turned(valid), item_ids=items)
     expected = [tuple(pair) for pair in (turned(train) if form != "two columns" else train)]
@@ -47,7 +51,7 @@ def test_ids_come_back_as_they_were_given(arrays, form):
 
 def test_frames_are_taken(arrays):
     polars = pytest.importorskip("polars")
-    train, valid, features = arrays
+    train, _, features = arrays
     frame = polars.DataFrame({"who": [f"u{u}" for u in train[:, 0]], "what": train[:, 1], "when": 0})
     bundle = sea_jax.build("frame", frame, features)
     assert pairs_of(bundle) == [(f"u{u}", i) for u, i in train.tolist()]
@@ -56,7 +60,9 @@ def test_frames_are_taken(arrays):
 def test_repairs_are_told(arrays):
     train, valid, features = arrays
     features["text"][3] = np.nan
-    bundle = sea_jax.build("repairs", np.concatenate([train, train[:2]]), features, valid=np.concatenate([valid, train[:1]]))
+    bundle = sea_jax.build(
+        "repairs", np.concatenate([train, train[:2]]), features, valid=np.concatenate([valid, train[:1]])
+    )
     assert bundle.manifest["repairs"] == [
         "train: 2 pairs listed twice or in an earlier split, dropped",
         "valid: 1 pairs listed twice or in an earlier split, dropped",

@@ -7,10 +7,10 @@ import pytest
 
 from sea_jax import bundle as bundles
 from sea_jax.config import Config, modality_pairs
+from sea_jax.data import divide
 from sea_jax.errors import SeaError
 from sea_jax.models.layers import normalise
 from sea_jax.models.separation import Representation, Separated, Separation
-from sea_jax.data import divide
 from sea_jax.objective import Batch, Draws, objective
 from sea_jax.training import loop
 from sea_jax.training.state import host_data, init_state, make_model
