@@ -43,11 +43,10 @@ def prepared(bundle, backbone, **settings):
 @pytest.mark.parametrize(
     ("backbone", "widths", "settings"),
     [
-        ("freedom", {"image": 6, "audio": 3, "video": 9}, SEA | {"separation": "club"}),
+        ("freedom", {"image": 6, "audio": 3, "video": 9}, SEA | {"split": "representation"}),
         ("freedom", {"text": 5}, {"freedom_edge_dropout": 1.0, "train_features": False}),
-        ("bm3", {"image": 6, "audio": 3, "video": 9}, SEA | {"split": "representation"}),
-        ("bm3", {"text": 5}, {}),
-        ("pgl", {"image": 6, "audio": 3, "video": 9}, SEA | {"split": "representation"}),
+        ("bm3", {"image": 6, "audio": 3}, SEA),
+        ("pgl", {"text": 5, "video": 2}, SEA | {"split": "representation"}),
         ("pgl", {"text": 5}, {"pgl_dropout": 1.0}),
     ],
 )
@@ -77,26 +76,23 @@ def test_what_reads_no_features_refuses_sea(backbone):
 
 def test_items_that_lack_a_modality_stay_out_of_its_terms():
     missing = {"image": np.arange(ITEMS) < 20}
-    for backbone, name in (("bm3", "image_to_image"), ("freedom", "bpr_image")):
-        run = prepared(dataset({"image": 3, "text": 2}, missing=missing), backbone)
-        lacking = {name: np.ones(ITEMS, np.float32) for name in ("image", "text")}
-        lacking["image"][:] = 0
-        _, record = loop.advance(run._replace(data=run.data._replace(present=lacking)))
-        assert record[f"loss/{name}"] == 0
+    run = prepared(dataset({"image": 3, "text": 2}, missing=missing), "bm3")
+    lacking = {"image": np.zeros(ITEMS, np.float32), "text": np.ones(ITEMS, np.float32)}
+    _, record = loop.advance(run._replace(data=run.data._replace(present=lacking)))
+    assert record["loss/image_to_image"] == 0 < record["loss/text_to_text"]
 
 
-@pytest.mark.parametrize("backbone", ["freedom", "bm3"])
-def test_frozen_features_may_stay_on_the_host(backbone):
+def test_frozen_features_may_stay_on_the_host():
     bundle = dataset({"image": 3, "text": 2})
     records = [
-        loop.advance(prepared(bundle, backbone, train_features=False, features=place))[1]
+        loop.advance(prepared(bundle, "freedom", train_features=False, features=place))[1]
         for place in ("device", "host")
     ]
     for name, value in records[0].items():
         if "seconds" not in name:
             assert records[1][name] == pytest.approx(value, rel=1e-5), name
     with pytest.raises(SeaError, match="--features=host is for frozen features"):
-        prepared(bundle, backbone, features="host")
+        prepared(bundle, "freedom", features="host")
 
 
 def test_a_thinned_graph_is_for_training_alone():
@@ -149,11 +145,10 @@ def losses_of(backbone, devices, settings):
 
 
 CASES = {
-    "mf": {},
-    "lightgcn": {},
-    "freedom": {"separation": "club", "alignment": "solosim"},
-    "bm3": {"reg_weight": 1.0},
-    "pgl": {"reg_weight": 1.0, "separation": "orthogonal", "split": "representation"},
+    "lightgcn": ((1, 2), {}),
+    "freedom": ((1, 3), {"separation": "orthogonal", "alignment": "solosim"}),
+    "bm3": ((1, 3), {"reg_weight": 1.0}),
+    "pgl": ((1, 8), {"reg_weight": 1.0}),
 }
 
 
@@ -167,7 +162,7 @@ def test_numbers_do_not_depend_on_the_number_of_devices():
     for backbone, (expected, *others) in json.loads(done.stdout).items():
         for losses, scores in others:
             for one, other in zip(expected[0], losses, strict=True):
-                assert other == pytest.approx(one, rel=1e-5, abs=1e-6), backbone
+                assert other == pytest.approx(one, rel=1e-5, abs=1e-5), backbone
             error = np.linalg.norm(np.subtract(scores, expected[1])) / np.linalg.norm(expected[1])
             assert error < 1e-4, (backbone, error)
 
@@ -176,9 +171,5 @@ if __name__ == "__main__":
     from sea_jax.training import platform
 
     platform.prepare_platform(Config())
-    counts = {"pgl": (1, 2, 8), "freedom": (1, 3, 8)}
-    found = {
-        name: [losses_of(name, count, settings) for count in counts.get(name, (1, 3))]
-        for name, settings in CASES.items()
-    }
+    found = {name: [losses_of(name, count, settings) for count in counts] for name, (counts, settings) in CASES.items()}
     print(json.dumps(found))
