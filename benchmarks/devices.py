@@ -20,12 +20,13 @@ from absl import flags
 
 from benchmarks import parts, shapes
 from sea_jax import cli, files
+from sea_jax import data as datas
 from sea_jax.config import Config
 from sea_jax.models.item_map import reassociation_pays
 from sea_jax.models.separation import PART_WIDTH
 from sea_jax.objective import Batch, Draws
 from sea_jax.training import parallel
-from sea_jax.training.state import init_state, make_data, make_model
+from sea_jax.training.state import host_data, init_state, make_model
 from sea_jax.training.step import step
 
 COUNTS = (1, 2, 4, 8)
@@ -37,15 +38,18 @@ def shape_of(x, parts: int | None = None):
     return jax.ShapeDtypeStruct(shape, x.dtype)
 
 
-def divided_shapes(state, layout: parallel.Layout):
-    """The shapes of a state as the devices hold it."""
-    axes = parallel.flat_axes(parallel.axes_of(state), state)
-    leaves, structure = jax.tree.flatten(state)
-    for n, axis in enumerate(axes):
-        if axis == 0 and layout.axis is not None:
-            rows, *rest = leaves[n].shape
-            leaves[n] = jax.ShapeDtypeStruct((layout.parts, -(-rows // layout.parts), *rest), leaves[n].dtype)
-    return jax.tree.unflatten(structure, leaves)
+def state_shapes(bundle, config: Config, host: datas.HostData, devices: int):
+    """The shapes of a state as the devices hold it, and by leaf whether its rows are divided over them."""
+
+    def initial(parts: int = 1, axis: str | None = None):
+        return init_state(make_model(bundle, config, parts, axis), datas.blank(host, config, parts), config)
+
+    whole = jax.eval_shape(initial)
+    if devices == 1:
+        return whole, jax.tree.map(lambda _: False, whole)
+    share = parallel.shapes_of(partial(initial, devices, parallel.AXIS), devices)
+    divided = parallel.differing(whole, share)
+    return jax.tree.map(lambda x, rows: shape_of(x, devices if rows else None), share, divided), divided
 
 
 def received_by_formula(model, config: Config, replicated: float, devices: int) -> float:
@@ -93,59 +97,53 @@ def received_by_program(text: str, club_steps: int, devices: int) -> float:
 
 def measure(bundle, devices: int) -> dict[str, float]:
     """One device's share of a step when `devices` share it."""
-    config = Config(knn_k=shapes.KNN_K, knn_weights=(0.1, 0.9), devices=str(devices))
-    whole_model, whole = make_model(bundle, config), make_data(bundle, config)[0]
-    state = jax.eval_shape(partial(init_state, whole_model, config=config), whole)
-    layout = parallel.layout(config, state)
+    config = shapes.settings(devices=str(devices))
+    layout, host = parallel.layout(config), host_data(bundle, config)
     model = make_model(bundle, config, layout.parts, layout.axis)
-    shares = [whole] if layout.axis is None else make_data(bundle, config, devices)
+    share = datas.divide(host, config, devices)[0]
     side = None if layout.axis is None else devices
-    data = jax.tree.map(lambda x: shape_of(np.asarray(x), side), shares[0]._replace(interactions=None))
-    data = data._replace(interactions=jax.tree.map(shape_of, whole.interactions))
+    data = jax.tree.map(lambda x: shape_of(np.asarray(x), side), share._replace(interactions=None))
+    data = data._replace(interactions=jax.tree.map(shape_of, share.interactions))
+    state, divided = state_shapes(bundle, config, host, devices)
     index, weights = (jax.ShapeDtypeStruct((config.batch_size,), dtype) for dtype in (np.int32, np.float32))
     items = jax.ShapeDtypeStruct((bundle.num_items,), np.int32)
     batch, draws = Batch(index, index, index, weights), Draws(dict.fromkeys(bundle.modalities, items))
-    axes = parallel.axes_of(state)
-    run = partial(step, model=model, config=config, axis=layout.axis)
+    axes = parallel.axes_of(divided)
+    run = partial(step, model=model, config=config, axis=layout.axis, divided=divided)
     if layout.axis is None:
         mapped = jax.jit(run, donate_argnums=0)
     else:
-        ins = (axes, parallel.DATA_AXES, None, None)
+        ins = (axes, datas.AXES, None, None)
         mapped = jax.pmap(run, axis_name=layout.axis, in_axes=ins, out_axes=(axes, None, None), donate_argnums=0)
-    held = divided_shapes(state, layout)
-    compiled = mapped.lower(held, data, batch, draws).compile()
+    compiled = mapped.lower(state, data, batch, draws).compile()
     memory = compiled.memory_analysis()
-    sizes = [leaf.size for leaf in jax.tree.leaves(state.params)]
-    divided = [axis == 0 for axis in parallel.flat_axes(parallel.axes_of(state.params), state.params)]
-    replicated = sum(size for size, of in zip(sizes, divided, strict=True) if not of)
-    parameters = replicated + (sum(sizes) - replicated) / devices
-    edges = [int(max(np.diff(x).max(initial=0) for x in rows)) for rows in row_edges(bundle, devices)]
-    counted = parts.count(whole_model, *edges, config, config.batch_size, parameters, devices)
+    sizes, rows = ([*jax.tree.leaves(tree)] for tree in (state.params, divided.params))
+    replicated = sum(leaf.size for leaf, of in zip(sizes, rows, strict=True) if not of)
+    parameters = replicated + (sum(leaf.size for leaf in sizes) - replicated) / devices
+    counted = parts.count(model, *row_edges(host, devices), config, config.batch_size, parameters, devices)
     return {
         "argument_mb": memory.argument_size_in_bytes / 1e6,
         "temporary_mb": memory.temp_size_in_bytes / 1e6,
         "held_mb": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 1e6,
         "gflop": sum(part["flops"] for part in counted.values()) / 1e9,
-        "received_mb": received_by_formula(whole_model, config, replicated, devices) / 1e6,
+        "received_mb": received_by_formula(model, config, replicated, devices) / 1e6,
         "received_mb_by_program": received_by_program(compiled.as_text(), config.club_steps, devices) / 1e6,
     }
 
 
-def row_edges(bundle, devices: int):
-    """By matrix, the number of entries before each device's rows; users and items are divided alike."""
-    users, items = bundle.num_users, bundle.num_items
-    starts = [np.minimum(np.arange(devices + 1) * -(-n // devices), n) for n in (users, items)]
-    pointer = bundle.adjacency.indptr
-    by_users, by_items = pointer[starts[0]], pointer[users + starts[1]]
-    yield [by_users + by_items]
-    yield [bundle.item_graph.indptr[starts[1]]]
+def row_edges(host: datas.HostData, devices: int) -> tuple[int, int]:
+    """Entries of the user-item matrix and of the item graph in the rows of the device that has most."""
+    starts = [np.minimum(np.arange(devices + 1) * -(-n // devices), n) for n in (host.num_users, host.num_items)]
+    before = host.adjacency.indptr
+    before = before[starts[0]] + before[host.num_users + starts[1]]
+    return int(np.diff(before).max()), int(np.diff(host.graphs["item"].indptr[starts[1]]).max())
 
 
 def main(argv: list[str]) -> int:
     del argv
     results = {}
-    for name in flags.FLAGS.shapes:
-        bundle = shapes.make(name, flags.FLAGS.interactions)
+    for name in cli.FLAGS.shapes:
+        bundle = shapes.make(name, cli.FLAGS.interactions)
         found = {n: measure(bundle, n) for n in COUNTS}
         print(f"{name}, per device\n{'devices':>8s}{'arguments MB':>14s}{'temporary MB':>14s}{'held':>8s}", end="")
         print(f"{'GFLOP':>10s}{'of one':>8s}{'received MB':>13s}{'compiled':>10s}")
@@ -157,8 +155,8 @@ def main(argv: list[str]) -> int:
                 flush=True,
             )
         results[name] = found
-    if flags.FLAGS.json:
-        files.write_text(Path(flags.FLAGS.json), json.dumps(results, indent=1) + "\n")
+    if cli.FLAGS.json:
+        files.write_text(Path(cli.FLAGS.json), json.dumps(results, indent=1) + "\n")
     return 0
 
 

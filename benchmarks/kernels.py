@@ -20,7 +20,6 @@ from absl import flags
 from jax.experimental import topologies
 
 from benchmarks import shapes
-from benchmarks.run import settings
 from sea_jax import cli, files
 from sea_jax.training import loop, parallel
 
@@ -109,19 +108,18 @@ def compile_for(target: str, function, arguments):
 
 def measure(bundle, target: str, precision: str) -> dict:
     """Loops, memory and seconds of compiling of an epoch's and a ranking's program."""
-    config = settings(precision, propagation="jraph", club_fit="plain")
+    config = shapes.settings(precision, propagation="jraph", club_fit="plain")
     with jax.default_device(jax.devices("cpu")[0]):
         run = loop.prepare(bundle, config)
     if target == "h200":
         config = dataclasses.replace(config, club_fit="kernel")
-    programs = parallel.make_programs(bundle, config, run.layout)
+    programs = parallel.make_programs(run.model, config, run.divided, run.layout)
     state, found = run.progress.state, {}
     for name, function, arguments in (
         ("epoch", programs.train_epoch, (state, run.data)),
         ("ranking", programs.rank, (state.params, run.data, run.ranking)),
     ):
-        with jax.default_matmul_precision(loop.MATMUL[precision]):
-            compiled, seconds = compile_for(target, function, arguments)
+        compiled, seconds = compile_for(target, function, arguments)
         memory = compiled.memory_analysis()
         found[name] = {
             "compile_s": seconds,
@@ -135,7 +133,7 @@ def measure(bundle, target: str, precision: str) -> dict:
 
 def main(argv: list[str]) -> int:
     del argv
-    values = flags.FLAGS
+    values = cli.FLAGS
     results = {}
     for name in values.shapes:
         results[name] = measure(shapes.make(name, values.interactions), values.target, values.precision)

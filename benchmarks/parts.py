@@ -1,4 +1,8 @@
-"""The parts of a training step: timed one by one through the package's own functions, and counted by formula."""
+"""A training step and its parts: a batch for it, timing through the package's own functions, and counts by formula."""
+
+import statistics
+import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -6,15 +10,41 @@ import numpy as np
 import optax
 
 from sea_jax import objective as objectives
+from sea_jax import sampling
+from sea_jax.config import Config
+from sea_jax.data import Data
+from sea_jax.models.backbones import Backbone
 from sea_jax.models.conditionals import GaussianConditional
 from sea_jax.models.item_map import Reader, item_map, reassociation_pays
 from sea_jax.models.layers import normalise
 from sea_jax.models.separation import PART_WIDTH, ProjectionHead
+from sea_jax.objective import Batch, Draws
 from sea_jax.propagation import product, propagate
 from sea_jax.training.state import make_optimisers
-from sea_jax.training.step import fit_conditional
+from sea_jax.training.step import draw, fit_conditional
 
 HIDDEN = 8  # of the conditional
+
+
+def timed(function: Callable, arguments: tuple, repeats: int = 5, seconds: float = 10.0) -> float:
+    """Median seconds of a call after one that compiles and warms up."""
+    jax.block_until_ready(function(*arguments))
+    found, began = [], time.perf_counter()
+    while len(found) < repeats and (not found or time.perf_counter() - began < seconds):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        found.append(time.perf_counter() - start)
+    return statistics.median(found)
+
+
+def first_batch(model: Backbone, config: Config, data: Data) -> tuple[Batch, Draws]:
+    """A batch and draws, the same for every implementation that is given them."""
+    keys = jax.random.split(jax.random.key(1), 3)
+    batches = sampling.epoch_batches(keys[0], data.interactions, config.batch_size)
+    users = batches["users"][0]
+    negatives = sampling.sample_negatives(keys[1], data.interactions, users)
+    batch = Batch(users, batches["positives"][0], negatives, batches["weights"][0])
+    return batch, draw(keys[2], model, config)
 
 
 def readers_of(params) -> list[Reader]:
@@ -171,7 +201,7 @@ def count(
     }
 
 
-def machine_limits(timed) -> dict[str, float]:
+def machine_limits() -> dict[str, float]:
     """What this machine reaches on a plain matrix product (FLOP/s) and copy (bytes/s)."""
     a = jnp.asarray(np.random.default_rng(0).standard_normal((2048, 2048), np.float32))
     x = jnp.zeros(1 << 25, jnp.float32)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from absl import flags
 from jax.extend.core import ClosedJaxpr, Literal
 
-from benchmarks.run import first_batch
-from sea_jax import cli, files
+from benchmarks import parts
 from sea_jax import bundle as bundles
+from sea_jax import cli, files
 from sea_jax.training import loop, platform
 from sea_jax.training.step import loss_and_gradient
 
@@ -85,7 +85,7 @@ def first_gradient(run: loop.Training, mantissa_bits: int | None) -> tuple:
         return total, gradient
 
     function = function if mantissa_bits is None else rounded_products(function, mantissa_bits)
-    return jax.jit(function)(run.progress.state, run.data, *first_batch(run.bundle, run.config, run.data))
+    return jax.jit(function)(run.progress.state, run.data, *parts.first_batch(run.model, run.config, run.data))
 
 
 def norm(tree) -> float:
@@ -112,12 +112,12 @@ def main(argv: list[str]) -> int:
     del argv
     config = cli.config_from_flags()
     platform.prepare_platform(config)
-    bundle = bundles.load(Path(config.data_dir), modalities=config.modalities)
+    bundle = bundles.load(config.data_dir, modalities=config.modalities)
     results = {}
-    for seed in flags.FLAGS.seeds:
+    for seed in cli.FLAGS.seeds:
         results[seed] = measure(bundle, dataclasses.replace(config, seed=int(seed)))
-        if flags.FLAGS.json:
-            files.write_text(Path(flags.FLAGS.json), json.dumps({config.precision: results}, indent=1) + "\n")
+        if cli.FLAGS.json:
+            files.write_text(Path(cli.FLAGS.json), json.dumps({config.precision: results}, indent=1) + "\n")
     for seed, found in results.items():
         print(
             f"{config.precision} seed {seed}: first loss off by {found['first_loss_off_by']:.1e}, gradient by "

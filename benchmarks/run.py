@@ -21,13 +21,10 @@ from absl import flags
 
 from benchmarks import parts, shapes
 from sea_jax import cli, files
-from sea_jax import adjacency, sampling
-from sea_jax.config import Config
 from sea_jax.errors import SeaError
-from sea_jax.objective import Batch
-from sea_jax.training import loop
-from sea_jax.training.state import host_data, make_model
-from sea_jax.training.step import draw, step
+from sea_jax.training import loop, parallel
+from sea_jax.training.state import host_data
+from sea_jax.training.step import step
 
 DENSE_LIMIT = 4 << 30  # bytes of one items x items array beyond which the dense PyTorch step is left out
 
@@ -39,50 +36,19 @@ SETTINGS = ("precision", "propagation", "club_fit")  # of how it is computed
 SAME_LOSS = 1e-4  # largest relative difference of losses between the two implementations
 
 
-def timed(function, arguments, repeats: int = 5, seconds: float = 10.0) -> float:
-    """Median seconds of a call after one that compiles and warms up."""
-    jax.block_until_ready(function(*arguments))
-    found, began = [], time.perf_counter()
-    while len(found) < repeats and (not found or time.perf_counter() - began < seconds):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
-
-
-def settings(precision: str = "float32", **others) -> Config:
-    """The paper's settings but for those given."""
-    return Config(knn_k=shapes.KNN_K, knn_weights=(0.1, 0.9), seed=0, precision=precision, **others)
-
-
-def item_edges(bundle, config) -> int:
-    """Entries of the fused item graph."""
-    return host_data(bundle, config).graphs["item"].nnz
-
-
 def parameter_name(path) -> str:
     """The name that torch_step.py has for one of our parameters, given its tree path."""
     name = "/".join(key.key for key in path).replace("separation/", "").replace("mlp_", "mlp")
     return name.replace("_user_preference", "/user_preference")
 
 
-def first_batch(bundle, config, data):
-    """The batch and draws that both implementations are given."""
-    keys = jax.random.split(jax.random.key(1), 3)
-    batches = sampling.epoch_batches(keys[0], data.interactions, config.batch_size)
-    users = batches["users"][0]
-    negatives = sampling.sample_negatives(keys[1], data.interactions, users)
-    batch = Batch(users, batches["positives"][0], negatives, batches["weights"][0])
-    return batch, draw(keys[2], make_model(bundle, config), config)
-
-
 def time_jax(bundle, seconds: float) -> dict:
     """Everything about this package's own programs at one shape."""
     load = os.getloadavg()[0]
-    run = loop.prepare(bundle, settings(**{name: flags.FLAGS[name].value for name in SETTINGS}))
+    run = loop.prepare(bundle, shapes.settings(**{name: cli.FLAGS[name].value for name in SETTINGS}))
     config = run.config
     model, state, data = run.model, run.progress.state, run.data
-    batch, draws = first_batch(bundle, config, data)
+    batch, draws = parts.first_batch(model, config, data)
 
     def steps_in_one_call(state, data, batch, draws):
         body = lambda state, _: step(state, data, batch, draws, model=model, config=config)[:2]  # noqa: E731
@@ -123,30 +89,30 @@ def time_jax(bundle, seconds: float) -> dict:
     else:
         result["epoch_s"] = steps * step_s
         result["estimated"].append("epoch_s")
-        result["eval_s"] = time_ranking(run, bundle, seconds, result)
+        result["eval_s"] = time_ranking(run, seconds, result)
     result["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
-    limits = parts.machine_limits(timed)
+    limits = parts.machine_limits()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    edges = bundle.adjacency.nnz, item_edges(bundle, config)
+    edges = bundle.adjacency.nnz, host_data(bundle, config).graphs["item"].nnz
     counted = parts.count(model, *edges, config, config.batch_size, parameters)
     result["machine"] = limits
     result["parts"] = {}
     for name, (function, arguments) in parts.programs(model, data, config, state, batch, draws).items():
-        spent = timed(jax.jit(function), arguments, seconds=seconds / 5)
+        spent = parts.timed(jax.jit(function), arguments, seconds=seconds / 5)
         least = max(counted[name]["flops"] / limits["flops_per_s"], counted[name]["bytes"] / limits["bytes_per_s"])
         result["parts"][name] = {"ms": 1e3 * spent, **counted[name], "fraction_of_machine": least / spent}
     result["flops"] = sum(part["flops"] for part in counted.values())
     return result
 
 
-def time_ranking(run, bundle, seconds: float, result: dict) -> float:
+def time_ranking(run, seconds: float, result: dict) -> float:
     """Seconds of a whole ranking; of its first blocks, scaled up, if the whole would take too long."""
     blocks = run.ranking.users.shape[0]
     some = min(blocks, 4)
     part = run._replace(ranking=jax.tree.map(lambda x: x[:some], run.ranking))
     loop.measure(part, run.progress.state.params)
-    embed = timed(run.programs.embed, (run.progress.state.params, run.data), seconds=seconds / 5)
+    embed = parts.timed(run.programs.embed, (run.progress.state.params, run.data), seconds=seconds / 5)
     began = time.perf_counter()
     loop.measure(part, run.progress.state.params)
     result["estimated"].append("eval_s")
@@ -159,19 +125,18 @@ def time_torch(bundle, seconds: float) -> dict:
 
     from benchmarks.torch_step import EagerStep
 
-    config = settings()
+    config = shapes.settings()
     run = loop.prepare(bundle, config)
-    batch, draws = first_batch(bundle, config, run.data)
+    batch, draws = parts.first_batch(run.model, config, run.data)
     state = run.progress.state
     params = {parameter_name(path): np.array(x) for path, x in jax.tree_util.tree_leaves_with_path(state.params)}
     for path, x in jax.tree_util.tree_leaves_with_path(state.club_params):
         params[f"club/{parameter_name(path)}"] = np.array(x)
-    weights = dict(zip(bundle.modalities, config.knn_weights, strict=True))
     stepper = EagerStep(
         params,
         bundle.features,
         bundle.adjacency,
-        adjacency.fuse_neighbours(bundle.neighbours, config.knn_k, weights),
+        host_data(bundle, config).graphs["item"],
         alpha=config.alpha,
         ureg=config.ureg,
         temperature=config.temperature,
@@ -206,7 +171,7 @@ def in_own_process(worker: str, shape: str) -> dict:
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         command = [sys.executable, __file__, f"--worker={worker}", f"--shapes={shape}", f"--json={file.name}"]
         passed = ("interactions", "seconds", *SETTINGS)
-        command += [f"--{flag}={flags.FLAGS[flag].value}" for flag in passed]
+        command += [f"--{flag}={cli.FLAGS[flag].value}" for flag in passed]
         # Waiting threads that spin would take the cores from other work, and from PyTorch's own.
         environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
         if subprocess.run(command, check=False, env=environment).returncode:
@@ -238,8 +203,8 @@ def measure(shape: str) -> dict:
     """One shape, in two processes."""
     result = in_own_process("jax", shape)
     items = shapes.SHAPES[shape].items
-    reason = "" if flags.FLAGS.torch else "switched off"
-    if flags.FLAGS.precision != "float32":
+    reason = "" if cli.FLAGS.torch else "switched off"
+    if cli.FLAGS.precision != "float32":
         reason = "its products are float32"
     if 4 * items**2 > DENSE_LIMIT:
         reason = f"one dense items x items array takes {4 * items**2 / 2**30:.1f} GiB"
@@ -278,26 +243,26 @@ def table(results: dict) -> str:
 
 def main(argv: list[str]) -> int:
     del argv
-    names = flags.FLAGS.shapes
-    if flags.FLAGS.torch and importlib.util.find_spec("torch") is None:
+    names = cli.FLAGS.shapes
+    if cli.FLAGS.torch and importlib.util.find_spec("torch") is None:
         raise SeaError("torch is missing: pip install -e .[benchmark], or leave it out by --notorch.")
-    if flags.FLAGS.json and not Path(flags.FLAGS.json).absolute().parent.is_dir():
-        raise SeaError(f"--json={flags.FLAGS.json}: its folder does not exist.")
+    if cli.FLAGS.json and not Path(cli.FLAGS.json).absolute().parent.is_dir():
+        raise SeaError(f"--json={cli.FLAGS.json}: its folder does not exist.")
     unknown = [name for name in names if name not in shapes.SHAPES]
     if unknown:
         raise SeaError(f"--shapes={unknown[0]} is not one of {', '.join(shapes.SHAPES)}.")
-    if flags.FLAGS.worker:
-        work = {"jax": time_jax, "torch": time_torch}[flags.FLAGS.worker]
-        with jax.default_matmul_precision(loop.MATMUL[flags.FLAGS.precision]):
-            found = work(shapes.make(names[0], flags.FLAGS.interactions), flags.FLAGS.seconds)
-        Path(flags.FLAGS.json).write_text(json.dumps(found))
+    if cli.FLAGS.worker:
+        work = {"jax": time_jax, "torch": time_torch}[cli.FLAGS.worker]
+        with jax.default_matmul_precision(parallel.MATMUL[cli.FLAGS.precision]):
+            found = work(shapes.make(names[0], cli.FLAGS.interactions), cli.FLAGS.seconds)
+        Path(cli.FLAGS.json).write_text(json.dumps(found))
         return 0
     # A shape whose measurement fails ends the run, but what is measured already is on disk.
     results = {}
     for name in names:
         results[name] = measure(name)
-        if flags.FLAGS.json:
-            files.write_text(Path(flags.FLAGS.json), json.dumps(results, indent=1) + "\n")
+        if cli.FLAGS.json:
+            files.write_text(Path(cli.FLAGS.json), json.dumps(results, indent=1) + "\n")
     print(table(results))
     return 0
 

@@ -15,9 +15,9 @@ import jax
 from absl import flags
 
 from benchmarks import parts, shapes
-from benchmarks.run import first_batch, item_edges, settings
 from sea_jax import cli, files
 from sea_jax.training import loop
+from sea_jax.training.state import host_data
 from sea_jax.training.step import step
 
 BASE = {"users": 5_000, "items": 2_500, "interactions": 40_000}
@@ -29,10 +29,9 @@ def measure(sizes: dict[str, int], repeats: int) -> dict[str, float]:
     pairs = (sizes["interactions"], 100, 100)
     shapes.SHAPES["growing"] = shapes.Shape(sizes["users"], sizes["items"], pairs, {"image": 512, "text": 128})
     bundle = shapes.make("growing")
-    config = settings()
-    run = loop.prepare(bundle, config)
+    run = loop.prepare(bundle, shapes.settings())
     config, model, state, data = run.config, run.model, run.progress.state, run.data
-    batch, draws = first_batch(bundle, config, data)
+    batch, draws = parts.first_batch(model, config, data)
     compiled = jax.jit(partial(step, model=model, config=config), donate_argnums=0)
     with jax.default_matmul_precision(run.layout.precision):
         compiled = compiled.lower(state, data, batch, draws).compile()
@@ -43,7 +42,8 @@ def measure(sizes: dict[str, int], repeats: int) -> dict[str, float]:
         state, found, _ = compiled(state, data, batch, draws)
         jax.block_until_ready((state, found))
         times.append(time.perf_counter() - start)
-    counted = parts.count(model, bundle.adjacency.nnz, item_edges(bundle, config), config, config.batch_size, parameters)
+    edges = bundle.adjacency.nnz, host_data(bundle, config).graphs["item"].nnz
+    counted = parts.count(model, *edges, config, config.batch_size, parameters)
     return {
         **sizes,
         "step_ms": 1e3 * statistics.median(times[1:]),
@@ -79,14 +79,14 @@ def plot(path: Path, results: dict[str, list[dict]]) -> None:
 
 def main(argv: list[str]) -> int:
     del argv
-    output = Path(flags.FLAGS.output)
+    output = Path(cli.FLAGS.output)
     output.mkdir(parents=True, exist_ok=True)
     results = {}
     print(f"{'users':>8s}{'items':>8s}{'interactions':>14s}{'step ms':>9s}{'GFLOP':>8s}{'memory MB':>11s}")
     for what in BASE:
         results[what] = []
         for n in range(DOUBLINGS + 1):
-            found = measure(BASE | {what: BASE[what] * 2**n}, flags.FLAGS.repeats)
+            found = measure(BASE | {what: BASE[what] * 2**n}, cli.FLAGS.repeats)
             results[what].append(found)
             print(
                 f"{found['users']:8d}{found['items']:8d}{found['interactions']:14d}{found['step_ms']:9.1f}"

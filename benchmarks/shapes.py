@@ -1,4 +1,5 @@
-"""Datasets of the published sizes with random features: real interactions where given, else a synthetic topology."""
+"""Datasets of the published sizes with random features (real interactions where given, else a synthetic topology), and
+the paper's settings for them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -7,6 +8,7 @@ import numpy as np
 
 from sea_jax import adjacency
 from sea_jax.bundle import Bundle
+from sea_jax.config import Config
 from sea_jax.errors import SeaError
 
 KNN_K = 10
@@ -30,6 +32,11 @@ SHAPES = {
     # Elec's split is not published with its counts; the shares are those of Clothing's held-out users.
     "elec": Shape(192_403, 63_001, (1_254_441, 214_000, 220_747), AMAZON),
 }
+
+
+def settings(precision: str = "float32", **others) -> Config:
+    """The paper's settings but for those given."""
+    return Config(knn_k=KNN_K, knn_weights=(0.1, 0.9), seed=0, precision=precision, **others)
 
 
 def read_interactions(folder: Path, name: str) -> list[np.ndarray] | None:

@@ -10,6 +10,8 @@ import scipy.sparse
 import torch
 import torch.nn.functional as F
 
+from sea_jax.adjacency import normalised_adjacency
+
 
 def sparse_tensor(matrix: scipy.sparse.spmatrix) -> torch.Tensor:
     """A scipy matrix as a coalesced COO tensor."""
@@ -156,8 +158,6 @@ class EagerStep:
 
 def from_trajectory(arrays: dict[str, np.ndarray]) -> EagerStep:
     """The step at the start of a recorded trajectory."""
-    from sea_jax.adjacency import normalised_adjacency
-
     items = int(arrays["num_items"])
     index = (arrays["item_graph_rows"], arrays["item_graph_cols"])
     return EagerStep(

@@ -15,7 +15,6 @@ import jax
 from absl import flags
 
 from benchmarks import shapes
-from benchmarks.run import settings
 from sea_jax import cli, files
 from sea_jax.training import checkpoints, loop, platform
 
@@ -53,9 +52,9 @@ def measure(bundle, config) -> dict:
 
 def main(argv: list[str]) -> int:
     del argv
-    values = flags.FLAGS
+    values = cli.FLAGS
     bundle = shapes.make(values.shape, values.interactions)
-    config = settings(epochs=values.epochs, patience=0, **{name: values[name].value for name in SETTINGS})
+    config = shapes.settings(epochs=values.epochs, patience=0, **{name: values[name].value for name in SETTINGS})
     found = measure(bundle, config)
     for name, value in found.items():
         print(f"{name:18s}{value:.2f}" if isinstance(value, float) else f"{name:18s}{value}")

@@ -21,7 +21,9 @@ def metric_by_user(workdir: str, split: str, k: int) -> tuple[np.ndarray, np.nda
     bundle = runs.bundle_of(Path(workdir), cli.FLAGS.data_dir)
     recommender = runs.open_run(workdir, cli.FLAGS.data_dir).recommender()
     splits = bundle.train, bundle.valid, bundle.test
-    users, metrics = by_user(lambda rows: recommender.scores(recommender.user_ids[rows]), *splits, bundle.num_users, bundle.num_items, (k,))
+    users, metrics = by_user(
+        lambda rows: recommender.scores(recommender.user_ids[rows]), *splits, bundle.num_users, bundle.num_items, (k,)
+    )
     counted = np.isin(users, getattr(bundle, split)[:, 0])
     if not counted.any():
         raise SeaError(f"{workdir}: nobody counts in {split}, so that there is nothing to compare.")

@@ -15,11 +15,10 @@ import optax
 from absl import flags
 from tqdm import tqdm
 
-from sea_jax import cli, files
-from sea_jax import losses
+from sea_jax import cli, files, losses
+from sea_jax.fitting import fit
 from sea_jax.models.conditionals import GaussianConditional, LinearGaussianConditional
 from sea_jax.models.critics import QuadraticCritic, SeparableCritic, joint_and_independent
-from sea_jax.fitting import fit
 
 COLUMNS = ("estimator", "side", "conditional", "dimension", "true_mi", "mean", "std", "runs")
 STEPS, QUICK_STEPS = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0), (0.0, 4.0, 10.0)  # nats
@@ -245,7 +244,7 @@ def plot(path: Path, rows: list[dict]) -> None:
 
 def main(argv: list[str]) -> int:
     del argv
-    values = flags.FLAGS
+    values = cli.FLAGS
     output = Path(values.output)
     output.mkdir(parents=True, exist_ok=True)
     settings, steps = settings_of(values.quick), QUICK_FIT_STEPS if values.quick else FIT_STEPS

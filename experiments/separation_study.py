@@ -13,11 +13,11 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from sea_jax.raw.demo import make_demo
-from sea_jax import cli, files
 from sea_jax import bundle as bundles
+from sea_jax import cli, files
 from sea_jax.config import Config
 from sea_jax.diagnostics import ksg
+from sea_jax.raw.demo import make_demo
 from sea_jax.training import loop
 
 RHO = 0.9
@@ -188,7 +188,7 @@ def plot(path: Path, cosines: list[dict], probes: list[dict]) -> None:
 
 def main(argv: list[str]) -> int:
     del argv
-    values = flags.FLAGS
+    values = cli.FLAGS
     output = Path(values.output)
     output.mkdir(parents=True, exist_ok=True)
     dimensions, count = [2**n for n in range(1, 11)], 500 if values.quick else 2000

@@ -2,7 +2,7 @@
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 Neighbours = tuple[Int[np.ndarray, "items k"], Float[np.ndarray, "items k"]]
 
@@ -27,16 +27,31 @@ def normalised_adjacency(train: Int[np.ndarray, "n 2"], num_users: int, num_item
     return matrix.astype(np.float32)
 
 
-def nearest_items(features: Float[np.ndarray, "items d"], k_max: int, block: int = 1024) -> Neighbours:
+def nearest_items(
+    features: Shaped[np.ndarray, "items d"],
+    k_max: int,
+    absent: Bool[np.ndarray, "items"] | None = None,
+    *,
+    block: int = 1024,
+) -> Neighbours:
     """The k_max most similar items of each item by cosine, the item itself first, ties by lower id.
 
-    Similarities are made for `block` items at a time and never all kept. An all-zero row is similar to nothing
-    (cosine 0). With fewer than k_max items, all of them.
+    Similarities are made for `block` items at a time and never all kept. With fewer than k_max items, all of them.
 
+    Args:
+      features: (I, d) finite; a row's length does not matter, however large or small it is. An all-zero row is similar
+        to nothing (cosine 0).
+      k_max: how many.
+      absent: (I,) items whose rows say nothing: each is in nobody's list but its own, which has nothing else. Places of
+        a list that are left over repeat the item itself.
+      block: items at a time.
     Returns: (I, k) int32 item numbers, (I, k) float32 similarities, in falling order.
+
+    >>> indices, similarities = nearest_items(np.array([[2.0, 0.0], [-1e-30, 0.0], [1e30, 0.0]]), 2)
+    >>> indices.tolist(), similarities.tolist()
+    ([[0, 2], [1, 0], [2, 0]], [[1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
     """
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    unit = (features / np.where(norms > 0, norms, 1)).astype(np.float32)
+    unit = _unit_rows(features)
     count = len(unit)
     k = min(k_max, count)
     indices, similarities = np.empty((count, k), np.int32), np.empty((count, k), np.float32)
@@ -44,16 +59,34 @@ def nearest_items(features: Float[np.ndarray, "items d"], k_max: int, block: int
         scores = unit[start : start + block] @ unit.T
         rows = np.arange(len(scores))
         own = scores[rows, start + rows].copy()
+        if absent is not None:
+            scores[:, absent] = -np.inf
+            scores[absent[start : start + block]] = -np.inf
         scores[rows, start + rows] = np.inf
         # argpartition alone would break ties at the boundary arbitrarily: keep all that tie with the k-th.
         threshold = np.partition(scores, count - k, axis=1)[:, count - k]
         for row in rows:
             candidates = np.flatnonzero(scores[row] >= threshold[row])
             order = np.argsort(-scores[row, candidates], kind="stable")[:k]
-            indices[start + row] = candidates[order]
+            nearest = candidates[order]
+            indices[start + row] = np.where(np.isneginf(scores[row, nearest]), start + row, nearest)
         scores[rows, start + rows] = own
         similarities[start : start + block] = np.take_along_axis(scores, indices[start : start + block], axis=1)
     return indices, similarities
+
+
+def _unit_rows(features: Shaped[np.ndarray, "items d"]) -> Float[np.ndarray, "items d"]:
+    """float32 rows of length 1, zero rows as they are.
+
+    Each row is first multiplied by the power of two that brings its largest entry below 1, which is exact, so that no
+    square overflows or vanishes.
+    """
+    rows = np.asarray(features, np.result_type(features, np.float32))
+    largest = np.maximum(rows.max(axis=1, keepdims=True, initial=0), -rows.min(axis=1, keepdims=True, initial=0))
+    rows = np.ldexp(rows, -np.frexp(largest)[1])
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.where(norms > 0, norms, 1)
+    return rows.astype(np.float32, copy=False)
 
 
 def default_weights(modalities: tuple[str, ...]) -> dict[str, float]:

@@ -133,9 +133,7 @@ def build(
       notes: what else the manifest records (split, sources, what was repaired).
     Raises: SeaError if the parts do not fit together.
     """
-    num_users, num_items = (
-        _count(value, what) for value, what in ((num_users, "num_users"), (num_items, "num_items"))
-    )
+    num_users, num_items = (_count(value, what) for value, what in ((num_users, "num_users"), (num_items, "num_items")))
     if _count(knn_k_max, "knn_k_max") < 1:
         raise SeaError(f"--knn_k_max={knn_k_max} must be at least 1.")
     unknown = set(splits) - set(SPLITS)
@@ -190,7 +188,9 @@ def _pairs(pairs, split, num_users, num_items) -> np.ndarray:
     if pairs.size == 0:
         return np.zeros((0, 2), np.int32)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
-        raise SeaError(f"{split} must be whole numbers of shape (n, 2), user and item; it is {pairs.dtype} {pairs.shape}.")
+        raise SeaError(
+            f"{split} must be whole numbers of shape (n, 2), user and item; it is {pairs.dtype} {pairs.shape}."
+        )
     for column, count, kind in ((0, num_users, "user"), (1, num_items, "item")):
         low, high = int(pairs[:, column].min()), int(pairs[:, column].max())
         if low < 0 or high >= count:
@@ -201,8 +201,10 @@ def _pairs(pairs, split, num_users, num_items) -> np.ndarray:
 def _features(name, x, num_items) -> np.ndarray:
     check_modality(name)
     x = np.asarray(x)
-    if x.ndim != 2 or len(x) != num_items or not (
-        np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer)
+    if (
+        x.ndim != 2
+        or len(x) != num_items
+        or not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer))
     ):
         raise SeaError(
             f"features[{name!r}] must be numbers of shape ({num_items}, width), a row for each item; "
@@ -220,16 +222,22 @@ def _ids(ids) -> np.ndarray | None:
     return ids.astype(np.int64) if np.issubdtype(ids.dtype, np.integer) else ids.astype(np.str_)
 
 
-def save(bundle: Bundle, path: str | os.PathLike) -> None:
-    """Writes the bundle as a folder: aside first, then renamed, so that nothing half-written remains.
-
-    Raises: SeaError if `path` exists and is no bundle; OSError if the disk is full or read-only.
-    """
+def check_output(path: str | os.PathLike) -> Path:
+    """The folder that a bundle may be written into; raises SeaError if `path` exists and is no bundle."""
     if not str(path):
         raise SeaError("--output is empty; name a folder to write the bundle into.")
     path = Path(os.path.realpath(path))
     if path.exists() and not (path / "manifest.json").is_file() and (not path.is_dir() or any(path.iterdir())):
         raise SeaError(f"{path} exists and is no bundle; choose another --output or remove it.")
+    return path
+
+
+def save(bundle: Bundle, path: str | os.PathLike) -> None:
+    """Writes the bundle as a folder: aside first, then renamed, so that nothing half-written remains.
+
+    Raises: SeaError if `path` exists and is no bundle; OSError if the disk is full or read-only.
+    """
+    path = check_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
@@ -417,6 +425,14 @@ def describe(bundle: Bundle) -> str:
         f"without any: {(degree == 0).sum()} users, {(popularity == 0).sum()} items",
         "  modalities: " + ", ".join(f"{name} {x.shape[1]} wide" for name, x in bundle.features.items()),
     ]
+    named = np.bincount(np.concatenate([getattr(bundle, split)[:, 1] for split in SPLITS]), minlength=items)
+    if not named.all():
+        lines.append(f"  {(named == 0).sum()} items that no interaction names")
     lines += [f"  {name}: {mask.sum()} items lack it" for name, mask in bundle.missing.items()]
-    lines += [f"  {note}" for note in bundle.manifest.get("repairs", [])]
+    for step in bundle.manifest.get("steps", []):
+        changed = [f"{name} {step[name][0]:,} -> {step[name][1]:,}" for name in ("interactions", "users", "items")]
+        lines.append(f"  {step['step']}: {', '.join(changed)}")
+    notes = bundle.manifest["split"] if isinstance(bundle.manifest.get("split"), dict) else {}
+    lines += [f"  {note}" for note in (*bundle.manifest.get("skipped", []), *bundle.manifest.get("repairs", []))]
+    lines += [f"  {note}" for note in notes.get("report", [])]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -16,24 +17,45 @@ from sea_jax.errors import SeaError
 
 FLAGS = flags.FLAGS
 SHIPPED = Path("experiments") / "flags"  # of the repository, beside the programs
+DEFINED: list[tuple[type, list[dataclasses.Field]]] = []  # dataclasses that flags were defined for, with their fields
 
 
 def define_config_flags(names: Iterable[str] | None = None) -> None:
     """Defines one flag per setting (or per setting named): type, default, limits and help from Config."""
-    for field in dataclasses.fields(Config):
-        if names is None or field.name in names:
-            _define(field)
+    define_flags(Config, names)
 
 
-def _define(field: dataclasses.Field) -> None:
+def define_flags(settings: type, names: Iterable[str] | None = None, **defaults) -> None:
+    """Defines one flag per field of a dataclass made of `config.setting`s (or per field named).
+
+    Args:
+      settings: the dataclass.
+      names: of its fields; all without.
+      defaults: of some flags, where a program's differ from the dataclass's.
+    """
+    names = None if names is None else tuple(names)
+    fields = [field for field in dataclasses.fields(settings) if names is None or field.name in names]
+    for field in fields:
+        _define(settings, field, defaults.get(field.name, field.default))
+    DEFINED.append((settings, fields))
+
+
+def _define(settings: type, field: dataclasses.Field, default) -> None:
     kind, several = kind_of(field)
-    help, default, choices = field.metadata["help"], field.default, field.metadata["choices"]
+    choices = field.metadata["choices"]
+    own = "; by default the backbone's own" if settings is Config and default is None else ""
+    help = field.metadata["help"] + own
     if several:
         flags.DEFINE_list(field.name, [str(value) for value in default], help)
     elif choices:
         flags.DEFINE_enum(field.name, default, choices, help)
     else:
-        define = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+        define = {
+            bool: flags.DEFINE_bool,
+            int: flags.DEFINE_integer,
+            float: flags.DEFINE_float,
+            str: flags.DEFINE_string,
+        }
         define[kind](field.name, default, help)
 
 
@@ -46,8 +68,13 @@ def define_run_flags() -> None:
 
 def config_from_flags() -> Config:
     """The Config that the flags describe; raises SeaError for impossible values."""
+    return from_flags(Config)
+
+
+def from_flags(settings: type):
+    """The dataclass that the flags describe, whose fields all have flags; raises SeaError for impossible values."""
     values = {}
-    for field in dataclasses.fields(Config):
+    for field in dataclasses.fields(settings):
         kind, several = kind_of(field)
         value = FLAGS[field.name].value
         if several:
@@ -56,7 +83,7 @@ def config_from_flags() -> Config:
             except ValueError as error:
                 raise SeaError(f"--{field.name}={shown(value)} must be a list of {kind.__name__}s.") from error
         values[field.name] = value
-    return Config(**values)
+    return settings(**values)
 
 
 def help_text() -> str:
@@ -64,12 +91,13 @@ def help_text() -> str:
     main = sys.modules["__main__"]
     own = [flag for flag in FLAGS.get_flags_for_module(main) if flag.name != "debug"]
     lines = [(main.__doc__ or "").strip(), "", *map(_help_line, own)]
-    title = ""
-    for field in dataclasses.fields(Config):
-        title = GROUPS.get(field.name, title)
-        if field.name in FLAGS and FLAGS[field.name] not in own:
-            lines += [] if f"{title}:" in lines else [f"{title}:"]
-            lines.append(_help_line(FLAGS[field.name]))
+    for settings, fields in DEFINED:
+        title = "How it is made"
+        for field in dataclasses.fields(settings):
+            title = GROUPS.get(field.name, title) if settings is Config else title
+            if field in fields:
+                lines += [] if f"{title}:" in lines else [f"{title}:"]
+                lines.append(_help_line(FLAGS[field.name]))
     lines += [_help_line(FLAGS["debug"]), "  --flagfile=FILE                reads flags from a file, one a line."]
     return "\n".join(lines)
 
@@ -116,7 +144,8 @@ def _flagfile(name: str) -> str:
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs `main(argv)` with flags parsed and ends the process; what a user can mend is one line and exit code 1."""
     if {"--help", "-h", "-help", "--helpfull", "--helpshort"} & set(sys.argv[1:]):
-        print(help_text())
+        with contextlib.suppress(BrokenPipeError):  # whoever reads may have seen enough
+            print(help_text(), flush=True)
         sys.exit(0)
     try:
         arguments = FLAGS([sys.argv[0], *expand(sys.argv[1:])])
@@ -173,6 +202,29 @@ def interrupts(enabled: bool = True) -> Iterator[Callable[[], bool]]:
 def tell(error: Exception) -> None:
     """One line on stderr."""
     print(f"error: {sentence(error)}", file=sys.stderr, flush=True)
+
+
+class Progress:
+    """What is done, how far, and how long it may take: one line that changes on a terminal, now and then one in a log."""
+
+    def __init__(self, stream=None, every: float = 15.0):
+        self.stream, self.every = stream or sys.stderr, every
+        self.what, self.began, self.said = "", 0.0, 0.0
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Tells of `done` of `total`."""
+        now, terminal = time.monotonic(), self.stream.isatty()
+        if what != self.what:
+            self.what, self.began, self.said = what, now, now
+        if done < total and now - self.said < (0.2 if terminal else self.every):
+            return
+        if done >= total and not terminal and now - self.began < self.every:
+            return
+        self.said, spent = now, now - self.began
+        left = f", {spent * (total - done) / done:.0f} s left" if done < total and done and spent > 2 else ""
+        line = f"{what}: {min(done / max(total, 1), 1):.0%}, {spent:.0f} s{left}"
+        print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal and done < total else "\n", file=self.stream)
+        self.stream.flush()
 
 
 def stop_at_once(message: str) -> None:

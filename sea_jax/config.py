@@ -231,7 +231,7 @@ def _one(field, kind, value):
     value, limits = kind(value), field.metadata
     if limits["choices"] and value not in limits["choices"]:
         raise SeaError(f"--{field.name}={value} is not one of {', '.join(limits['choices'])}.")
-    if kind is float and (not math.isfinite(value) or value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT):
+    if kind is float and (not math.isfinite(value) or (value and not SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT)):
         raise SeaError(f"--{field.name}={value} must be a finite number that float32 can hold.")
     if limits["low"] is not None and not value >= limits["low"]:
         raise SeaError(f"--{field.name}={value} must be at least {limits['low']}.")

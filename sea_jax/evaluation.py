@@ -202,9 +202,7 @@ def user_metrics(hits: tuple[Array, Array], topk: tuple[int, ...]) -> dict[str, 
     """Every metric of every user of one split, in the one order of `metric_names`; 0 for users who do not count."""
     hits, count = hits
     by_cut = {cut: hit_metrics(hits, jnp.maximum(count, 1), cut) for cut in topk}
-    return {
-        f"{kind}@{cut}": jnp.where(count > 0, by_cut[cut][kind], 0) for kind in METRICS for cut in topk
-    }
+    return {f"{kind}@{cut}": jnp.where(count > 0, by_cut[cut][kind], 0) for kind in METRICS for cut in topk}
 
 
 def factors(
@@ -271,4 +269,5 @@ def by_user(
     whole = jax.tree.map(lambda *blocks: np.concatenate(blocks), *found)
     users = data.users.reshape(-1)
     real = users < num_users
-    return users[real], jax.tree.map(lambda x: x[real], whole)
+    names = metric_names(tuple(topk))
+    return users[real], {split: {name: whole[split][name][real] for name in names} for split in ("valid", "test")}

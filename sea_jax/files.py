@@ -162,7 +162,7 @@ def _read_member(archive, entry, path, name, remedy) -> np.ndarray:
     if entry.compress_size > size:
         raise SeaError(f"{path}, field {name}: claims {entry.compress_size} bytes of a file of {size}; {remedy}.")
     with archive.open(entry) as member:
-        shape, dtype = _header(member, path, remedy)
+        shape, dtype = _header(member, f"{path}, field {name},", remedy)
         claimed = math.prod(shape) * dtype.itemsize
         if claimed > entry.file_size:
             raise SeaError(f"{path}, field {name}: claims {claimed} bytes and holds {entry.file_size}; {remedy}.")
@@ -170,14 +170,14 @@ def _read_member(archive, entry, path, name, remedy) -> np.ndarray:
         return np.lib.format.read_array(member, allow_pickle=False)
 
 
-def _header(opened, path, remedy):
+def _header(opened, where, remedy):
     version = np.lib.format.read_magic(opened)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if read is None:
-        raise SeaError(f"{path} is in version {version} of the npy format; {remedy}.")
+        raise SeaError(f"{where} is in version {version} of the npy format; {remedy}.")
     shape, _, dtype = read(opened)
     if dtype.hasobject:
-        raise SeaError(f"{path} holds Python objects, which are never loaded; {remedy}.")
+        raise SeaError(f"{where} holds Python objects, which are never loaded; {remedy}.")
     return shape, dtype
 
 

@@ -11,7 +11,7 @@ from sea_jax import axis as ax
 from sea_jax import losses
 from sea_jax.config import Config, modality_pairs
 from sea_jax.data import Data
-from sea_jax.models.layers import normalise
+from sea_jax.models.layers import normalise, normalise_above
 from sea_jax.models.separation import Representation, Separated
 
 NEEDS_CONDITIONAL = ("club", "club_all_pairs", "l1out")  # separations whose q is fitted in every step
@@ -145,9 +145,12 @@ def club(parts, permutation, conditional, weights, axis):
 
 
 def club_all_pairs(parts, permutation, conditional, weights, axis):
-    moments = ax.psum(losses.weighted_moments(parts.unique, weights), axis)
+    count, first, _ = ax.psum(losses.weighted_moments(parts.unique, weights), axis)
+    middle = jax.lax.stop_gradient(first / count)  # a variance is made of squares about a place near the mean
+    moments = ax.psum(losses.weighted_moments(parts.unique, weights, middle), axis)
     center, logvar = conditional(parts.generic)
-    return mean(*losses.club_all_pairs(center, logvar, parts.unique, weights, moments=moments), axis)
+    found = losses.club_all_pairs(center, logvar, parts.unique, weights, moments=moments, centre=middle)
+    return mean(*found, axis)
 
 
 def l1out(parts, permutation, conditional, weights, axis):
@@ -399,7 +402,7 @@ def hypergraph_contrast(representation, batch, data, config, axis):
     terms, views = {}, representation.views
     sides = ("user", batch.users, data.user_weights), ("item", batch.positives, data.item_weights)
     for side, index, of_all in sides:
-        rows = {name: normalise(x) for name, x in views[f"hyper_{side}"].items()}
+        rows = {name: normalise_above(x) for name, x in views[f"hyper_{side}"].items()}
         pairs = [(earlier, later) for n, later in enumerate(rows) for earlier in list(rows)[:n]]
         total = 0.0
         for anchor, other in pairs:

@@ -5,17 +5,15 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import numbers
 import os
-import zipfile
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from sea_jax import files
 from sea_jax.errors import SeaError
 
 SCHEMA = 1
@@ -192,8 +190,7 @@ class Recommender:
         arrays |= {"schema": np.array(SCHEMA), "notes": _as_json(self.notes)}
         if self.titles is not None:
             arrays["titles"] = _as_json(self.titles)
-        with _whole(path) as aside, open(aside, "wb") as file:
-            np.savez(file, **arrays, sha256=np.array(_sha256(arrays)))
+        files.write_npz(path, arrays | {"sha256": np.array(_sha256(arrays))})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Recommender":
@@ -203,7 +200,9 @@ class Recommender:
 
         Raises: SeaError that names file and field for anything missing, damaged or inconsistent.
         """
-        arrays = _read(path)
+        arrays = files.read_npz(path, None, SAVE_AGAIN)
+        if "schema" not in arrays:
+            raise SeaError(f"{path} is no recommender (it has no field schema).")
         if not np.array_equal(arrays["schema"], SCHEMA):
             raise SeaError(f"{path}: field schema is not {SCHEMA}, the one that this version reads; {SAVE_AGAIN}.")
         for name in ("sha256", "user_ids", "item_ids", "seen_starts", "seen_items", "notes"):
@@ -467,52 +466,3 @@ def _sha256(arrays: dict[str, np.ndarray]) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _whole(path: str | os.PathLike):
-    """A path to write to, which replaces `path` at the end, or the file that `path` links to."""
-    path = Path(os.path.realpath(path))
-    aside = path.with_name(f"tmp.{os.getpid()}.{path.name}")
-    try:
-        yield aside
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of an uncompressed npz with a field schema; what they promise is compared with what is there first."""
-    try:
-        left, arrays = os.path.getsize(path), {}
-        with zipfile.ZipFile(path) as archive:
-            if "schema.npy" not in archive.namelist():
-                raise SeaError(f"{path} is no recommender (it has no field schema).")
-            for member in archive.infolist():
-                name = member.filename.removesuffix(".npy")
-                with archive.open(member) as file:
-                    version = np.lib.format.read_magic(file)
-                    header = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    shape, _, dtype = header(file)
-                    size = file.tell() + math.prod(shape) * dtype.itemsize
-                left -= size
-                if (
-                    dtype.hasobject
-                    or member.compress_type != zipfile.ZIP_STORED
-                    or size != member.file_size
-                    or left < 0
-                ):
-                    raise SeaError(f"{path}: field {name} is not as it was written; {SAVE_AGAIN}.")
-                with archive.open(member) as file:
-                    arrays[name] = np.asarray(np.lib.format.read_array(file, allow_pickle=False), order="C")
-        return arrays
-    except (SeaError, MemoryError):
-        raise
-    except OSError as error:
-        raise SeaError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except Exception as error:  # zipfile, zlib, numpy: many kinds for a damaged file
-        raise SeaError(f"{path} is damaged and cannot be read; {SAVE_AGAIN}.") from error

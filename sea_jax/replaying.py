@@ -225,23 +225,23 @@ def prepare(arrays: Arrays, config: Config) -> loop.Training:
     """A training at the recorded start, its graphs made from the recorded pairs and features."""
     num_users, num_items = int(arrays["num_users"]), int(arrays["num_items"])
     features = {name: arrays[name] for name in MODALITIES}
-    run = loop.prepare(
-        bundles.build("trajectory", {"train": arrays["train"]}, num_users, num_items, features, knn_k_max=num_items),
-        config,
+    bundle = bundles.build(
+        "trajectory", {"train": arrays["train"]}, num_users, num_items, features, knn_k_max=num_items
     )
-    club_params = run.whole.club_params
+
+    def initial(whole):
+        club_params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), whole.club_params)
+        if "model" not in arrays:
+            club_params = recorded(arrays, "init/club/", club_params, config)
+        return start(recorded(arrays, "init/", whole.params, config), club_params, jax.random.key(0), config)
+
+    run = loop.prepare(bundle, config, initial)
     if "model" in arrays:
-        club_params = run.progress.state.club_params
-    else:  # the item graph is one of the inputs; which items are near was not recorded
-        item = arrays.matrix("item_graph", (num_items, num_items))
-        shares = datas.divide(datas.gather(run.bundle, run.config, {"item": item}), run.config, run.layout.parts)
-        run = run._replace(data=parallel.place_data(shares, run.layout))
-        club_params = recorded(arrays, "init/club/", club_params, config)
-    params = recorded(arrays, "init/", run.whole.params, config)
-    state = start(params, club_params, jax.random.key(0), run.config)
-    return run._replace(
-        progress=run.progress._replace(state=parallel.place_state(state, run.divided, run.layout)),
-    )
+        return run
+    # SEA's item graph is one of the inputs: which items are near was not recorded.
+    item = arrays.matrix("item_graph", (num_items, num_items))
+    shares = datas.divide(datas.gather(run.bundle, run.config, {"item": item}), run.config, run.layout.parts)
+    return run._replace(data=parallel.place_data(shares, run.layout))
 
 
 def name_of(path, config: Config) -> str:
@@ -302,8 +302,7 @@ PER_EPOCH = ("kept_edges",)
 class Programs(NamedTuple):
     """What a replay calls, compiled for the layout. drawn: what was recorded of the epoch."""
 
-    probe: Callable  # (state, data, drawn, batch, draws) -> gradient, rows, aligned rows by modality
-    step: Callable  # (state, data, drawn, batch, draws) -> state, losses, inner objective
+    step: Callable  # (state, data, drawn, batch, draws) -> what the step returns, gradient, rows, aligned rows
     embed: Callable  # (params, data, noise) -> (user rows, item rows)
     graphs: Callable  # (data, drawn) -> rows of users, rows of items of each graph
 
@@ -316,13 +315,13 @@ def make_programs(run: loop.Training) -> Programs:
     def of_epoch(data, drawn) -> Data:
         return EPOCHS[config.backbone](model, data, drawn) if drawn else data
 
-    def probe(state, data, drawn, batch, draws):
-        (_, (_, found)), gradient = loss_and_gradient(state, of_epoch(data, drawn), batch, draws, **how)
-        rows = found.views.get("propagated", (found.user, found.item))
-        return gradient, rows, {name: part.aligned for name, part in found.parts.items()}
-
     def train_step(state, data, drawn, batch, draws):
-        return step(state, of_epoch(data, drawn), batch, draws, **how)
+        data = of_epoch(data, drawn)
+        # The step computes the same once more, which the compiler notices.
+        (_, (_, found)), gradient = loss_and_gradient(state, data, batch, draws, **how)
+        rows = found.views.get("propagated", (found.user, found.item))
+        aligned = {name: part.aligned for name, part in found.parts.items()}
+        return step(state, data, batch, draws, **how), gradient, rows, aligned
 
     def embed(params, data, noise):
         found = model.apply({"params": params}, data, noise)
@@ -344,8 +343,7 @@ def make_programs(run: loop.Training) -> Programs:
     state, params = parallel.axes_of(divided), parallel.axes_of(divided.params)
     ins = (state, datas.AXES, None, None, None)
     return Programs(
-        probe=parallel.on_devices(probe, layout, ins, (params, 0, 0)),
-        step=parallel.on_devices(train_step, layout, ins, (state, None, None)),
+        step=parallel.on_devices(train_step, layout, ins, ((state, None, None), params, 0, 0)),
         embed=parallel.on_devices(embed, layout, (params, datas.AXES, None), 0),
         graphs=parallel.on_devices(graphs, layout, (datas.AXES, None), 0),
     )
@@ -389,7 +387,8 @@ def replay(arrays: Arrays, config: Config) -> dict[str, np.ndarray]:
         note_graphs({})
         if "edge_weights" in arrays:
             pairs = run.data.interactions
-            found["edge_weights"] = thinning.pair_weights(pairs, thinning.first_of_pair(pairs), counts[1])
+            weigh = jax.jit(lambda pairs: thinning.pair_weights(pairs, thinning.first_of_pair(pairs), counts[1]))
+            found["edge_weights"] = np.asarray(weigh(pairs))
         if config.backbone not in STALE_EVALUATION:
             note_evaluation("eval_init/")
     rows, losses = None, []
@@ -401,17 +400,16 @@ def replay(arrays: Arrays, config: Config) -> dict[str, np.ndarray]:
             data, *drawn_anew = users_graph(arrays, number, run)
             run = run._replace(data=data)
             found[f"{at}user_graph_weights"], found[f"{at}user_graph_neighbours"] = drawn_anew
-        if arrays.below(f"{at}grad/") or f"{at}user_embedding" in arrays:
-            gradient, rows, aligned = programs.probe(state, run.data, drawn, batch, draws)
-            rows = whole(rows)
-            if f"{at}user_embedding" in arrays:
-                found[f"{at}user_embedding"], found[f"{at}item_embedding"] = rows
+        (state, parts, fitted), gradient, rows, aligned = programs.step(state, run.data, drawn, batch, draws)
+        rows = whole(rows)
+        if f"{at}user_embedding" in arrays:
+            found[f"{at}user_embedding"], found[f"{at}item_embedding"] = rows
+        if arrays.below(f"{at}grad/"):
             for name, x in aligned.items():
                 found[f"{at}projection/{name}"] = parallel.whole_rows(x, counts[1], run.layout)
             note_parameters(found, f"{at}grad/", gradient, run)
         if f"{at}masked_graph_rows" in arrays:
             note_graphs(drawn, at)
-        state, parts, fitted = programs.step(state, run.data, drawn, batch, draws)
         missing = set(names) - set(parts)
         if missing:
             raise SeaError(f"the trajectory's loss {min(missing)!r} is none of {', '.join(parts)}.")

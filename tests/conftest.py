@@ -1,10 +1,20 @@
-"""Small data that several tests share."""
+"""Small data that several tests share, and the programs that they compile."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # before JAX is imported; processes that tests start inherit it
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="sea_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 import jax
 import numpy as np
 import pytest
 
-from data_prep.make_demo import make_demo
+from sea_jax.raw.demo import make_demo
 
 
 @pytest.fixture(scope="session")

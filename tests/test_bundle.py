@@ -24,13 +24,87 @@ def test_round_trip(mmrec, saved):
     for split in bundles.SPLITS:
         np.testing.assert_array_equal(getattr(before, split), getattr(after, split))
     assert abs(before.adjacency - after.adjacency).nnz == 0
-    assert abs(before.item_graph - after.item_graph).nnz == 0
     assert bundles.load(saved, modalities=("text",)).modalities == ("text",)
     assert "6 users, 9 items, 30 interactions" in bundles.describe(after)
 
 
-def test_sparse_files_are_scipys(saved):
+def test_sparse_files_are_scipys(mmrec, saved):
     assert scipy.sparse.load_npz(saved / "adjacency.npz").shape == (15, 15)
+    graph = scipy.sparse.load_npz(saved / "item_graph.npz").toarray()  # image .1, text .9, of 9 neighbours each
+    np.testing.assert_allclose(graph, np.full((9, 9), 1 / 9), rtol=1e-6)
+
+
+def test_a_bundle_of_schema_1_still_loads(mmrec, saved):
+    for extra in ("missing.npz", "times.npz", "shown.npz"):
+        assert not (saved / extra).exists()
+    edit_manifest(saved, schema=1)
+    manifest = json.loads((saved / "manifest.json").read_text())
+    del manifest["honour_missing"]
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    found = bundles.load(saved)
+    assert found.item_ids.tolist() == [f"B00{n}" for n in range(9)]
+    assert found.missing == found.times == found.shown == {}
+
+
+def test_what_schema_2_adds_survives(tmp_path, rng):
+    pairs = {"train": np.array([[0, 1], [1, 2]]), "valid": np.array([[0, 2]]), "test": np.zeros((0, 2), int)}
+    lacking = np.array([False, True, False])
+    bundle = bundles.build(
+        "small", pairs, 2, 3, {"file": rng.normal(size=(3, 2)), "allow_pickle": rng.normal(size=(3, 4))},
+        user_ids=np.array([7, 2**40]), item_ids=np.array(["a, b", "ü", " 007"]),
+        missing={"file": lacking, "allow_pickle": np.zeros(3, bool)},
+        times={"train": np.array([5, 6]), "valid": np.array([7]), "test": np.zeros(0, int)},
+        shown={"titles": np.array(["one", "", "three"])},
+    )  # fmt: skip
+    bundle.save(tmp_path / "small")
+    found = bundles.load(tmp_path / "small", verify_hashes=True)
+    assert found.modalities == ("file", "allow_pickle")
+    assert found.user_ids.tolist() == [7, 2**40]
+    assert found.item_ids.tolist() == ["a, b", "ü", " 007"]
+    assert list(found.missing) == ["file"]
+    np.testing.assert_array_equal(found.missing["file"], lacking)
+    assert found.times["train"].tolist() == [5, 6]
+    assert found.shown["titles"].tolist() == ["one", "", "three"]
+    assert found.select(("allow_pickle",)).missing == {}
+
+
+BAD = {
+    "no features": ({"features": {}}, "features is empty"),
+    "one column": ({"features": {"text": np.zeros(3)}}, "shape (3, width)"),
+    "rows": ({"features": {"text": np.zeros((4, 2))}}, "shape (3, width)"),
+    "words": ({"features": {"text": np.array([["a", "b"]] * 3)}}, "must be numbers"),
+    "a comma": ({"features": {"im,age": np.ones((3, 2))}}, "cannot be called 'im,age'"),
+    "a colon": ({"features": {"im:age": np.ones((3, 2))}}, "cannot be called"),
+    "a slash": ({"features": {"../x": np.ones((3, 2))}}, "cannot be called"),
+    "no name": ({"features": {"": np.ones((3, 2))}}, "cannot be called ''"),
+    "pairs": ({"splits": {"train": np.zeros((2, 3), int)}}, "train must be whole numbers of shape (n, 2)"),
+    "one pair": ({"splits": {"train": np.zeros(2, int)}}, "shape (n, 2)"),
+    "floats": ({"splits": {"train": np.zeros((2, 2))}}, "whole numbers"),
+    "no train": ({"splits": {"valid": np.zeros((2, 2), int)}}, "splits must be train"),
+    "outside": ({"splits": {"train": np.array([[0, 3]])}}, "train names item 3, which is outside 0 to 2"),
+    "beyond int32": ({"splits": {"train": np.array([[2**40, 0]])}}, "names user 1099511627776"),
+    "count": ({"num_users": 0}, "num_users=0"),
+    "float count": ({"num_items": 3.0}, "num_items=3.0"),
+    "knn": ({"knn_k_max": 0}, "knn_k_max=0"),
+    "ids twice": ({"item_ids": np.array(["a", "b", "a"])}, "names a twice"),
+    "ids short": ({"item_ids": np.array(["a", "b"])}, "must have 3 entries"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_odd_arguments_are_one_sentence(name):
+    changes, message = BAD[name]
+    given = {
+        "splits": {"train": np.array([[0, 1]])},
+        "num_users": 2,
+        "num_items": 3,
+        "features": {"text": np.ones((3, 2))},
+    }
+    with pytest.raises(SeaError) as caught:
+        bundles.build("odd", **(given | changes))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "data_prep" not in str(caught.value)  # the advice fits where the data came from
 
 
 def edit(path, **changes):
@@ -52,7 +126,7 @@ DAMAGE = {
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "no manifest.json"),
     "manifest cut": (lambda f: cut(f / "manifest.json"), "manifest.json is damaged"),
     "manifest a list": (lambda f: (f / "manifest.json").write_text("[]"), "manifest.json is damaged"),
-    "newer schema": (lambda f: edit_manifest(f, schema=2), "schema is 2"),
+    "newer schema": (lambda f: edit_manifest(f, schema=3), "schema is 3"),
     "no counts": (lambda f: edit_manifest(f, num_users=None), "field num_users"),
     "missing file": (lambda f: (f / "features.npz").unlink(), "features.npz is missing"),
     "truncated file": (lambda f: cut(f / "features.npz"), "features.npz is damaged"),

@@ -1,15 +1,20 @@
 """The ranking and its metrics against a naive loop over users."""
 
 import math
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
-from sea_jax.evaluation import above, means, metric_sums, ranking_data, recommend, user_counts
+from sea_jax.evaluation import above, by_user, factors, means, metric_names, metric_sums, ranking_data, user_counts
 
 TOPK = (1, 3, 5, 40)
-ranked = jax.jit(metric_sums, static_argnums=3)
+
+
+@partial(jax.jit, static_argnums=3)
+def ranked(user, item, data, topk):
+    return metric_sums(factors(user, item, len(item)), len(item), data, topk)
 
 
 def naive(scores, masked, held_out, users, topk):
@@ -53,7 +58,7 @@ def dataset(rng, users=23, items=17):
     return {name: np.array(value, np.int32) for name, value in pairs.items()}
 
 
-def by_user(pairs, users):
+def items_of(pairs, users):
     return [set(pairs[pairs[:, 0] == user, 1].tolist()) for user in range(users)]
 
 
@@ -81,7 +86,7 @@ def test_equals_the_naive_loop(rng, block_bytes, mask_valid_at_test, parts):
         user, item, splits.values(), TOPK, parts, mask_valid_at_test=mask_valid_at_test, block_bytes=block_bytes
     )
 
-    train, valid, test = (by_user(splits[name], users) for name in ("train", "valid", "test"))
+    train, valid, test = (items_of(splits[name], users) for name in ("train", "valid", "test"))
     counted = [u for u in range(users) if train[u] and test[u]]
     assert counted == list(range(4, users))
     masked_at_test = [a | b for a, b in zip(train, valid, strict=True)] if mask_valid_at_test else train
@@ -128,14 +133,30 @@ def test_counting_equals_sorting(rng):
     assert found.shape == (105,)
 
 
-def test_recommend_equals_the_naive_lists(rng):
+def test_values_of_every_user(rng):
+    """By any score function on the host; users who do not count in a split have 0 there."""
     splits = dataset(rng)
-    user = rng.normal(size=(23, 4)).astype(np.float32)
-    item = rng.normal(size=(17, 4)).astype(np.float32)
-    items, scores = recommend(user, item, splits["train"], np.array([5, 0]), 30)
-    assert items.shape == (2, 17)
-    for row, one in zip(items, (5, 0), strict=True):
-        known = by_user(splits["train"], 23)[one]
-        order = [i for i in np.argsort(-(user[one] @ item.T)) if i not in known]
-        assert row.tolist() == order + [-1] * len(known)
-    np.testing.assert_allclose(scores[1], np.sort(user[0] @ item.T)[::-1], rtol=1e-5)
+    scores = rng.integers(-2, 3, size=(23, 17)).astype(np.float32)
+    users, values = by_user(lambda rows: scores[rows], *splits.values(), 23, 17, TOPK)
+    assert users.tolist() == list(range(4, 23))
+    train, test = (items_of(splits[name], 23) for name in ("train", "test"))
+    assert list(values["test"]) == metric_names(TOPK)
+    for place, user in enumerate(users):
+        expected = naive(scores, train, test, [user], TOPK)
+        for name, value in expected.items():
+            assert values["test"][name][place] == pytest.approx(value, abs=1e-6), (user, name)
+
+
+def test_splits_and_metrics_come_in_one_order(rng):
+    splits = dataset(rng)
+    user, item = rng.normal(size=(23, 2)).astype(np.float32), rng.normal(size=(17, 2)).astype(np.float32)
+    found = evaluate(user, item, splits.values(), (3, 1))
+    assert list(found) == ["valid", "test"]
+    assert list(found["test"])[:3] == ["recall@3", "recall@1", "ndcg@3"]
+
+
+def test_a_split_in_which_nobody_counts_is_left_out(rng):
+    splits = dataset(rng) | {"valid": np.zeros((0, 2), np.int32)}
+    user, item = rng.normal(size=(23, 2)).astype(np.float32), rng.normal(size=(17, 2)).astype(np.float32)
+    found = evaluate(user, item, splits.values(), (3,))
+    assert list(found) == ["test"]

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from sea_jax import bundle as bundles
+from sea_jax import data as datas
 from sea_jax.config import Config
 from sea_jax.objective import Batch, Draws
-from sea_jax.training.state import init_state, make_data, make_model
+from sea_jax.training.state import host_data, init_state, make_model
 from sea_jax.training.step import step
 
 
@@ -17,7 +18,7 @@ def test_step_lowers(demo, platform, club_fit):
         pytest.skip("from JAX 0.11 on Pallas lowers for a GPU only beside one")
     bundle = bundles.load(demo)
     config = Config(batch_size=32, propagation="jraph", club_fit=club_fit)
-    model, data = make_model(bundle, config), make_data(bundle, config)[0]
+    model, data = make_model(bundle, config), datas.divide(host_data(bundle, config), config)[0]
     state = init_state(model, data, config)
     # Typed keys cannot be exported; the step does not read the key.
     state = state._replace(key=jax.random.key_data(state.key))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from sea_jax import recommender
+from sea_jax import files, recommender
 from sea_jax.errors import SeaError
 from sea_jax.recommender import Recommender, top
 
@@ -280,11 +280,11 @@ def test_a_link_stays_a_link_and_a_failure_leaves_the_old_file(rng, tmp_path, mo
     assert (tmp_path / "link").is_symlink() and os.listdir(tmp_path / "far") == ["file"]
     before = (tmp_path / "link").read_bytes()
 
-    def full(file, **arrays):
+    def full(file, arrays):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(files, "write_arrays", full)
     with pytest.raises(OSError, match="No space"):
         made.save(tmp_path / "link")
     assert (tmp_path / "link").read_bytes() == before and os.listdir(tmp_path / "far") == ["file"]
@@ -380,11 +380,6 @@ def test_no_memory_is_asked_for_what_a_file_only_promises(rng, tmp_path):
         for name, content in members.items():
             archive.writestr(name, wide if name == "user_vectors.npy" else content)
     with pytest.raises(SeaError, match="field user_vectors"):
-        Recommender.load(path)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    with pytest.raises(SeaError, match="not as it was written"):
         Recommender.load(path)
 
 

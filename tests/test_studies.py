@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import mi_study, program, separation_study
+from experiments import mi_study, separation_study
+from sea_jax import files
 
 DIMENSION, MUTUAL_INFORMATION = 16, 5.0
 SQUARE = 1 - np.exp(-2 * MUTUAL_INFORMATION / DIMENSION)  # rho^2
@@ -47,7 +48,7 @@ def test_fitted_lower_bounds_where_log_n_allows():
 def test_the_study_writes_bounds_on_their_side(tmp_path):
     settings = [(2, 0.0), (2, 2.0)]
     rows = mi_study.rows_of("exact", settings, 40, 0)
-    program.write_table(tmp_path / "mi_study.csv", mi_study.COLUMNS, (row.values() for row in rows))
+    files.write_table(tmp_path / "mi_study.csv", mi_study.COLUMNS, (row.values() for row in rows))
     with open(tmp_path / "mi_study.csv") as file:
         found = list(csv.DictReader(file))
     assert tuple(found[0]) == ("estimator", "side", "conditional", "dimension", "true_mi", "mean", "std", "runs")

@@ -4,7 +4,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
+
+from sea_jax.arrays import Array, check_shapes
 
 # Anchors at a time. A CPU works fastest on what stays in its caches; a GPU wants few and large kernels.
 CPU_BLOCK, BLOCK = 128, 1024
@@ -38,13 +40,18 @@ def logsumexp_sum(
         one is known; else each anchor's largest logit is looked for, in one more pass over the matrix.
       block: anchors at a time; by default what suits the platform.
     Returns: the sum.
+
+    >>> rows = jnp.eye(2)
+    >>> float(logsumexp_sum(100 * rows, rows, None, jnp.ones(2)))  # e^100 + 1 is no float32
+    200.0
     """
     return _forward(anchors, candidates, candidate_weights, weights, excluded, own, bound, block)[0]
 
 
 def _blocks(x, block):
     block = min(block, x.shape[0])
-    padded = jnp.pad(x, [(0, -x.shape[0] % block)] + [(0, 0)] * (x.ndim - 1))
+    fill = -1 if jnp.issubdtype(x.dtype, jnp.integer) else 0  # padding excludes no candidate, were it the only one
+    padded = jnp.pad(x, [(0, -x.shape[0] % block)] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
     return padded.reshape(-1, block, *x.shape[1:])
 
 
@@ -80,6 +87,10 @@ def _by_anchor(anchors, candidates, weighted, weights, excluded, own, *, bound, 
 
 
 def _forward(anchors, candidates, candidate_weights, weights, excluded, own, bound, block):
+    check_shapes(
+        "logsumexp_sum", anchors=(anchors, "n d"), candidates=(candidates, "m d"),
+        candidate_weights=(candidate_weights, "m"), weights=(weights, "n"), excluded=(excluded, "n"), own=(own, "n"),
+    )  # fmt: skip
     count = candidates.shape[0]
     v = jnp.ones(count, candidates.dtype) if candidate_weights is None else candidate_weights
     # Padding is 0 in `weighted`, and so adds to no sum whatever its logits are.

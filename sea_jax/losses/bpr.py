@@ -4,7 +4,9 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from sea_jax.arrays import Array, check_shapes
 
 
 def bpr(
@@ -30,5 +32,6 @@ def bpr(
 
     Source: Rendle et al. 2009 (arXiv 1205.2618), section 4.1.
     """
+    check_shapes("bpr", positive=(positive, "n"), negative=(negative, "n"), weights=(weights, "n"))
     weights = jnp.ones_like(positive) if weights is None else weights
     return jnp.sum(weights * jax.nn.softplus(negative - positive)) / math.log(base), jnp.sum(weights)

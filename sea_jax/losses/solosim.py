@@ -1,8 +1,9 @@
 """Solosim: InfoNCE between vectors of unit length, one direction."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from sea_jax.arrays import Array, check_shapes
 from sea_jax.losses.blocked import logsumexp_sum
 
 
@@ -33,8 +34,17 @@ def solosim(
       block: anchors at a time, see `logsumexp_sum`.
     Returns: weighted sum over anchors, sum of weights.
 
+    >>> rows = jnp.eye(4)
+    >>> total, count = solosim(rows, jnp.ones((4, 4)) / 2, jnp.arange(4), temperature=0.2)
+    >>> round(float(total / count), 4)  # no candidate stands out: log 4
+    1.3863
+
     Source: SEA (arXiv 2406.08270); van den Oord et al. 2018 (arXiv 1807.03748), equation 4.
     """
+    check_shapes(
+        "solosim", anchors=(anchors, "n d"), candidates=(candidates, "m d"), positives=(positives, "n"),
+        weights=(weights, "n"), candidate_weights=(candidate_weights, "m"),
+    )  # fmt: skip
     weights = jnp.ones(anchors.shape[0], anchors.dtype) if weights is None else weights
     anchors = anchors / temperature
     # Padding anchors may name a candidate past the end; any will do, they weigh nothing.
@@ -75,8 +85,18 @@ def solosim_sampled(
       unit_rows, block: as for `solosim`.
     Returns: weighted sum over anchors, sum of weights.
 
+    >>> rows = jnp.eye(4)
+    >>> drawn, place = jnp.array([0, 2]), jnp.array([0, -1, 1, -1])
+    >>> total, count = solosim_sampled(rows, rows, rows[drawn], place, temperature=1.0, probability=0.5)
+    >>> round(float(total / count), 4)  # log(e + others / 0.5) - 1, with one other drawn or two
+    0.7281
+
     Source: Yi et al. 2019 (RecSys, sampling-bias-corrected neural modeling) for the correction.
     """
+    check_shapes(
+        "solosim_sampled", anchors=(anchors, "n d"), positives=(positives, "n d"), candidates=(candidates, "m d"),
+        place=(place, "n"), weights=(weights, "n"),
+    )  # fmt: skip
     weights = jnp.ones(anchors.shape[0], anchors.dtype) if weights is None else weights
     anchors = anchors / temperature
     own = jnp.sum(anchors * positives, axis=1)

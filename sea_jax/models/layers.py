@@ -5,9 +5,10 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import axis as ax
+from sea_jax.arrays import Array, rescaled
 
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 table_init = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")  # Xavier normal
@@ -38,7 +39,11 @@ class Dense(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all real items of all devices; there is no running average to keep."""
+    """Batch normalisation over all real items of all devices; there is no running average to keep.
+
+    In float32 a column's deviations must stay below 1e18, or their squares overflow; what varies by less than the
+    root of `epsilon` is not brought to unit variance, as in PyTorch.
+    """
 
     features: int
     epsilon: float = 1e-5
@@ -53,6 +58,14 @@ class BatchNorm(nn.Module):
         return (x - mean) * (jax.lax.rsqrt(variance + self.epsilon) * scale) + bias
 
 
-def normalise(x: Float[Array, "*n d"], floor: float = 1e-12) -> Float[Array, "*n d"]:
-    """Rows divided by their L2 norm, at least `floor`; the gradient at a zero row is finite."""
+def normalise(x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
+    """Rows divided by their L2 norm, whatever their scale; a zero row stays zero and has a finite gradient."""
+    x = rescaled(x)  # the squares of a row that is not zero add up to 1/4 or more
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 0.25))
+
+
+def normalise_above(x: Float[Array, "*n d"], floor: float = 1e-12) -> Float[Array, "*n d"]:
+    """Rows divided by their L2 norm or by `floor`, whichever is larger, as PyTorch's normalize: a row that is shorter
+    than that stays short. For models in which such rows occur (LGMRec's, where dropout leaves but faint hyperedges).
+    """
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), floor**2))

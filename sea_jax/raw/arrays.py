@@ -59,7 +59,10 @@ def build(
     numbered, known = {}, np.zeros(0, np.int64)
     for split, (of_users, of_items) in columns.items():
         pairs = np.stack(
-            [_numbers(of_users, users, "user", split, "user_ids"), _numbers(of_items, items, "item", split, "item_ids")],
+            [
+                _numbers(of_users, users, "user", split, "user_ids"),
+                _numbers(of_items, items, "item", split, "item_ids"),
+            ],
             axis=1,
         )
         codes = pairs[:, 0] * count + pairs[:, 1]

@@ -61,7 +61,9 @@ def restore(directory: Path, like: Any, warn=lambda message: None) -> Any:
             try:
                 restored = ocp.load(directory / str(step), like)
             except Exception as error:  # orbax and tensorstore raise many kinds for a damaged file
-                told.append(f"checkpoint {step} in {directory} cannot be read ({_reason(error)}); trying the one before.")
+                told.append(
+                    f"checkpoint {step} in {directory} cannot be read ({_reason(error)}); trying the one before."
+                )
             else:
                 check_shapes(restored, like, directory / str(step))
                 for message in told:

@@ -98,8 +98,14 @@ def resolved(config: Config) -> Config:
     )
 
 
-def prepare(bundle: Bundle, config: Config) -> Training:
-    """Everything up to the first epoch: graphs and features on the devices, the initial state, the programs."""
+def prepare(bundle: Bundle, config: Config, start: Callable[[TrainState], TrainState] | None = None) -> Training:
+    """Everything up to the first epoch: graphs and features on the devices, the initial state, the programs.
+
+    Args:
+      bundle: the dataset.
+      config: the settings.
+      start: from the shapes of the whole state to one to start from; drawn from the seed if None.
+    """
     bundle = bundle.select(config.modalities)
     check_fits(config, bundle)
     config = resolved(config)
@@ -118,7 +124,10 @@ def prepare(bundle: Bundle, config: Config) -> Training:
     if layout.axis is not None:
         halves = {name: x[: -(-bundle.num_items // 2)] for name, x in tables.items()}
         divided = parallel.differing(whole, parallel.shapes_of(partial(initial, halves, 2, layout.axis), 2))
-    state = parallel.on_devices(initial, layout._replace(axis=None), None, None)(tables)
+    if start is None:
+        state = parallel.on_devices(initial, layout._replace(axis=None), None, None)(tables)
+    else:
+        state = start(whole)
     splits = bundle.train, bundle.valid, bundle.test
     ranking = ranking_data(
         *splits, bundle.num_users, bundle.num_items,

@@ -144,6 +144,7 @@ def on_devices(function: Callable, layout: Layout, in_axes, out_axes, donate: tu
         with jax.default_matmul_precision(layout.precision):
             return function(*arguments)
 
+    precise.__name__ = getattr(function, "__name__", None) or function.func.__name__  # what a trace calls it
     if layout.axis is None:
         return jax.jit(precise, donate_argnums=donate)
 

@@ -112,9 +112,7 @@ def step(
       divided: with an axis, a TrainState of bools: which leaves have their rows divided over the devices.
     Returns: the new state; the losses of all devices together; the inner objective (club_steps,).
     """
-    (_, (parts, representation)), gradient = loss_and_gradient(
-        state, data, batch, draws, model, config, axis, divided
-    )
+    (_, (parts, representation)), gradient = loss_and_gradient(state, data, batch, draws, model, config, axis, divided)
     club_params, club_state, fitted = state.club_params, state.club_optimiser, jnp.zeros((0,))
     if config.separation in NEEDS_CONDITIONAL:
         with jax.named_scope("club_fit"):

@@ -62,7 +62,9 @@ def lock(workdir: Path) -> Iterator[None]:
         except BlockingIOError:
             held.seek(0)
             holder = held.read(200).strip() or "another process"
-            raise SeaError(f"--workdir={workdir} is being written by {holder}; choose another folder or wait.") from None
+            raise SeaError(
+                f"--workdir={workdir} is being written by {holder}; choose another folder or wait."
+            ) from None
         held.truncate(0)
         held.write(f"process {os.getpid()} on {socket.gethostname()}")
         held.flush()

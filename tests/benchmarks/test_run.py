@@ -7,7 +7,8 @@ import pytest
 from benchmarks import parts, shapes
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
-from sea_jax.training.state import init_state, make_data, make_model
+from sea_jax.training import loop
+from sea_jax.training.state import make_model
 
 TINY = shapes.Shape(50, 40, (300, 60, 70), {"image": 12, "audio": 8})
 
@@ -44,12 +45,9 @@ def test_real_interactions_are_read_and_checked(monkeypatch, tmp_path):
 
 
 def test_every_part_runs_and_is_counted(tiny):
-    config = Config(knn_k=5, knn_weights=(0.5, 0.5), batch_size=64, club_steps=2)
-    model, data = make_model(tiny, config), make_data(tiny, config)[0]
-    state = init_state(model, data, config)
-    from benchmarks.run import first_batch
-
-    batch, draws = first_batch(tiny, config, data)
+    run = loop.prepare(tiny, Config(knn_k=5, knn_weights=(0.5, 0.5), batch_size=64, club_steps=2))
+    config, model, data, state = run.config, run.model, run.data, run.progress.state
+    batch, draws = parts.first_batch(model, config, data)
     programs = parts.programs(model, data, config, state, batch, draws)
     counted = parts.count(model, 600, 400, config, 64, 1000)
     assert programs.keys() == counted.keys()
@@ -63,12 +61,11 @@ def test_the_counts_are_what_the_compiler_counts(monkeypatch):
     """On a case without repeated loop bodies (one block, one inner step); elementwise work is not in the formulas."""
     monkeypatch.setitem(shapes.SHAPES, "small", shapes.Shape(60, 128, (400, 80, 90), {"image": 512, "audio": 128}))
     bundle = shapes.make("small")
-    config = Config(knn_k=5, knn_weights=(0.5, 0.5), batch_size=64, club_steps=1, propagation="jraph")
-    model, data = make_model(bundle, config), make_data(bundle, config)[0]
-    state = init_state(model, data, config)
-    from benchmarks.run import first_batch
-
-    batch, draws = first_batch(bundle, config, data)
+    run = loop.prepare(
+        bundle, Config(knn_k=5, knn_weights=(0.5, 0.5), batch_size=64, club_steps=1, propagation="jraph")
+    )
+    config, model, data, state = run.config, run.model, run.data, run.progress.state
+    batch, draws = parts.first_batch(model, config, data)
     counted = parts.count(model, 800, 800, config, 64, 1000)
     for name in ("item_maps", "heads", "solosim", "club_fit"):
         function, arguments = parts.programs(model, data, config, state, batch, draws)[name]

@@ -22,7 +22,7 @@ def conditional(x):
 
 
 def table(x, y):
-    return x @ y.T
+    return jnp.matmul(x, y.T)
 
 
 LOSSES = {

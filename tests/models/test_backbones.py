@@ -7,12 +7,13 @@ import pytest
 
 from sea_jax import bundle as bundles
 from sea_jax.config import Config, modality_pairs
+from sea_jax.data import divide
 from sea_jax.errors import SeaError
 from sea_jax.models.layers import normalise
 from sea_jax.models.separation import Representation, Separated, Separation
 from sea_jax.objective import Batch, Draws, objective
 from sea_jax.training import loop
-from sea_jax.training.state import init_state, make_data, make_model
+from sea_jax.training.state import host_data, init_state, make_model
 
 USERS, ITEMS = 30, 25
 
@@ -28,6 +29,7 @@ def dataset(widths, seed=0):
 
 
 def one_epoch(bundle, **settings):
+    settings = {"separation": "club", "alignment": "solosim"} | settings
     config = Config(batch_size=64, club_steps=2, topk=(20,), **settings)
     return loop.advance(loop.prepare(bundle, config))
 
@@ -64,14 +66,15 @@ def parts_and_objective(config):
         return jnp.asarray(rng.normal(size=(ITEMS, width)), jnp.float32)
 
     parts = {m: Separated(rows(), rows(), normalise(rows())) for m in ("image", "text")}
-    representation = Representation(rows(), rows(), parts)
+    representation = Representation(rows(), rows(), parts, {})
+    data = jax.tree.map(jnp.asarray, divide(host_data(dataset({"image": 3, "text": 3}), config), config)[0])
     index = np.arange(20, dtype=np.int32)
     batch = Batch(index, index, index[::-1].copy(), np.ones(20, np.float32))
     draws = Draws({m: jnp.asarray(rng.permutation(ITEMS)) for m in parts})
 
     def loss(representation):
         conditional = lambda x: (0.5 * x, 0.1 * x)  # noqa: E731
-        return objective(representation, batch, draws, conditional, jnp.ones(ITEMS), config)
+        return objective(representation, batch, draws, conditional, data, config)
 
     (total, named), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(representation)
     return total, named, gradient
@@ -116,7 +119,8 @@ def test_named_pairs_are_the_ones_aligned():
 def test_initial_values_are_pytorchs():
     bundle = dataset({"image": 400, "text": 5})
     config = Config()
-    params = init_state(make_model(bundle, config), make_data(bundle, config)[0], config).params
+    data = divide(host_data(bundle, config), config)[0]
+    params = init_state(make_model(bundle, config), data, config).params
     kernel = np.asarray(params["image"]["item_linear"]["kernel"])
     bound = 400**-0.5
     assert np.abs(kernel).max() <= bound

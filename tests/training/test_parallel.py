@@ -19,11 +19,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from experiments import program
 from sea_jax import bundle as bundles
 from sea_jax.config import Config
-from sea_jax.training import loop, step
-program.prepare_platform(Config())
+from sea_jax.training import loop, platform, step
+platform.prepare_platform(Config())
 demo, settings = sys.argv[1], json.loads(sys.argv[2])
 float64 = settings.pop("float64", False)
 if settings.get("club_fit") == "kernel":  # of GPUs; here it is interpreted

@@ -8,7 +8,7 @@ from sea_jax import axis as ax
 from sea_jax import graph
 from sea_jax.models.backbones.base import Backbone
 from sea_jax.models.item_map import matmul
-from sea_jax.models.layers import Dense, normalise, xavier_uniform
+from sea_jax.models.layers import Dense, normalise, normalise_above, xavier_uniform
 from sea_jax.models.separation import Representation
 from sea_jax.propagation import light_gcn, power, product
 
@@ -84,7 +84,7 @@ class LGMRec(Backbone):
                     latent = ax.psum(of_item.T @ rows, self.axis)
                     rows = of_item @ latent
                 nodes[name] = jnp.concatenate([of_user @ latent, rows])
-        final = cge + sum(local) + config.lgmrec_alpha * normalise(sum(nodes.values()))
+        final = cge + sum(local) + config.lgmrec_alpha * normalise_above(sum(nodes.values()))
         views = {
             "hyper_user": {name: x[:users] for name, x in nodes.items()},
             "hyper_item": {name: x[users:] for name, x in nodes.items()},

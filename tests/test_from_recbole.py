@@ -1,0 +1,80 @@
+"""RecBole's atomic files: typed headers, sequences, splits in three files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep.from_recbole import source, types
+from sea_jax.errors import SeaError
+from sea_jax.raw.lines import Skips
+from sea_jax.raw.prepare import prepare
+from sea_jax.raw.recipe import Recipe
+
+pytest.importorskip("polars")
+DATA = os.environ.get("SEA_JAX_DATA")
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    rows = [f"{u}\t{i}\t4\t{rng.integers(10**9)}" for u in range(8) for i in rng.permutation(6)[:4]]
+    (tmp_path / "toy.inter").write_text(
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + "\n".join(rows)
+    )
+    items = [f'{i}\t"Toy {i}\tred blue\t{i}.5' for i in range(6)]
+    (tmp_path / "toy.item").write_text(
+        "item_id:token\ttitle:token_seq\tclass:token_seq\tprice:float\n" + "\n".join(items)
+    )
+    vectors = [f"{i}\t{i} 1 0.5" for i in range(5)] + ["5\t1 2"]
+    (tmp_path / "toy.ent").write_text("item_id:token\timage_emb:float_seq\n" + "\n".join(vectors))
+    return tmp_path
+
+
+def test_texts_and_vectors(folder):
+    skips = Skips()
+    found, given = source(str(folder), skips=skips)
+    assert not given
+    bundle = prepare(found, Recipe(text_encoder="none"), skips)
+    assert bundle.name == "toy"
+    place = list(bundle.item_ids).index("3")
+    np.testing.assert_array_equal(bundle.features["image"][place], [3, 1, 0.5])
+    assert bundle.shown["titles"][place] == '"Toy 3'
+    assert bundle.missing["image"].sum() == 1
+    assert bundle.manifest["skipped"] == ["toy.ent: 1 skipped, image_emb is no list of 3 numbers (first: line 7)"]
+    assert found.items(["2"], None).texts == ['"Toy 2 red blue']
+
+
+def test_three_files_give_the_split(folder):
+    text = (folder / "toy.inter").read_text().splitlines()
+    (folder / "toy.inter").unlink()
+    for name, part in (("train", text[1:20]), ("valid", text[20:25]), ("test", text[25:])):
+        (folder / f"toy.{name}.inter").write_text("\n".join([text[0], *part]))
+    skips = Skips(strict=False)
+    found, given = source(str(folder), skips=skips)
+    assert given
+    bundle = prepare(found, Recipe(text_encoder="none", split="given"), skips)
+    assert [len(bundle.train), len(bundle.valid), len(bundle.test)] == [19, 5, 8]
+
+
+def test_headers_without_types_and_folders_without_files(folder):
+    (folder / "toy.inter").write_text("user_id\titem_id\n1\t2\n")
+    with pytest.raises(SeaError, match="has no type"):
+        source(str(folder), skips=Skips())
+    (folder / "toy.inter").unlink()
+    with pytest.raises(SeaError, match=r"one \.inter file"):
+        source(str(folder), skips=Skips())
+    with pytest.raises(SeaError, match="is no folder"):
+        source(str(folder / "nowhere"), skips=Skips())
+
+
+@pytest.mark.skipif(not DATA, reason="SEA_JAX_DATA names no folder of real data")
+def test_the_first_lines_of_ml_100k(tmp_path):
+    samples = Path(DATA) / "raw_samples"
+    for ending, lines in ((".inter", 300), (".item", 200)):
+        (tmp_path / f"ml-100k{ending}").write_bytes((samples / f"recbole_ml-100k.head{lines}{ending}").read_bytes())
+    found, _ = source(str(tmp_path), skips=Skips(strict=True))
+    assert found.interactions.counts() == {"interactions": 299, "users": 152, "items": 232}
+    items = found.items(["1", "2"], None)
+    assert items.titles == ["Toy Story", "GoldenEye"]
+    assert types(samples / "recbole_Games-6k.valid.head200.inter")["item_id_list"] == "token_seq"
