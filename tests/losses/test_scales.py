@@ -1,5 +1,7 @@
 """Losses where the plain formula in float32 loses its numbers: against NumPy in float64."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,9 @@ import pytest
 from scipy.special import logsumexp
 
 from sea_jax import losses
+from sea_jax.config import Config
+from sea_jax.models.separation import Separated
+from sea_jax.objective import separation
 
 FAR = [0.0, 1e3, -3e4]
 
@@ -194,3 +199,25 @@ def test_mine_keeps_its_value_whatever_the_running_average(log_average):
     assert np.isfinite(gradient).all()
     if log_average == -20:
         np.testing.assert_allclose(gradient, -np.exp([0.1, -0.4, 2.0]) / 3 * np.exp(20), rtol=1e-5)
+
+
+@pytest.mark.parametrize("offset", FAR)
+def test_the_objective_divides_all_pairs_over_devices(rng, offset):
+    """Four devices' shares, the last of them with padding, add up to the value in float64, and so do gradients."""
+    (mean, logvar, y), table = conditional(rng, offset, n=38)
+    config = Config(separation="club_all_pairs")
+    weights = np.r_[np.ones(38), np.zeros(2)].astype(np.float32)
+    mean, logvar, y = (np.vstack([x, x[:2]]) for x in (mean, logvar, y))
+
+    def share(y, mean, logvar, weights, axis):
+        return separation(Separated(mean, y, None), None, lambda x: (x, logvar), weights, config, axis)
+
+    def total(y):
+        rows = [x.reshape(4, 10, *x.shape[1:]) for x in (y, mean, logvar, weights)]
+        return jax.vmap(partial(share, axis="devices"), axis_name="devices")(*rows).sum()
+
+    found, gradient = jax.value_and_grad(total)(jnp.asarray(y))
+    assert float(found) == pytest.approx(np.mean(np.diag(table) - table.mean(axis=1)), rel=2e-5)
+    one, whole = jax.value_and_grad(share)(jnp.asarray(y), mean, logvar, weights, None)
+    assert float(found) == pytest.approx(float(one), rel=2e-5)
+    np.testing.assert_allclose(gradient, whole, atol=1e-4 * max(1, abs(offset) / 1e3) / 38)
