@@ -145,7 +145,7 @@ def build(
     features = {key: _features(key, x, num_items) for key, x in features.items()}
     missing = {key: np.asarray(mask, bool) for key, mask in (missing or {}).items() if np.any(mask)}
     neighbours = {
-        key: adjacency.nearest_items(x, knn_k_max, *([missing[key]] if honour_missing and key in missing else []))
+        key: adjacency.nearest_items(x, knn_k_max, missing.get(key) if honour_missing else None)
         for key, x in features.items()
     }
     manifest = {

@@ -64,6 +64,7 @@ def solosim_sampled(
     *,
     temperature: float,
     probability: float,
+    candidate_weights: Float[Array, " m"] | None = None,
     unit_rows: bool = False,
     block: int | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -82,6 +83,7 @@ def solosim_sampled(
       weights: (n,) weight of each anchor; all 1 if None.
       temperature: t.
       probability: of a candidate to have been drawn.
+      candidate_weights: (m,) weight of each drawn candidate, 0 leaves it out; all 1 if None.
       unit_rows, block: as for `solosim`.
     Returns: weighted sum over anchors, sum of weights.
 
@@ -95,7 +97,7 @@ def solosim_sampled(
     """
     check_shapes(
         "solosim_sampled", anchors=(anchors, "n d"), positives=(positives, "n d"), candidates=(candidates, "m d"),
-        place=(place, "n"), weights=(weights, "n"),
+        place=(place, "n"), weights=(weights, "n"), candidate_weights=(candidate_weights, "m"),
     )  # fmt: skip
     weights = jnp.ones(anchors.shape[0], anchors.dtype) if weights is None else weights
     anchors = anchors / temperature
@@ -103,7 +105,7 @@ def solosim_sampled(
     # log(e^own + sum / p) = log(p e^own + sum) - log p, so that the candidates stay as they are.
     log_probability = jnp.log(probability)
     log_sum = logsumexp_sum(
-        anchors, candidates, None, weights, place, own + log_probability,
+        anchors, candidates, candidate_weights, weights, place, own + log_probability,
         bound=_bound(temperature, unit_rows), block=block,
     )  # fmt: skip
     return log_sum - weights @ (own + log_probability), jnp.sum(weights)

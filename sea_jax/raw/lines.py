@@ -49,7 +49,7 @@ class Skips:
 
 
 def blocks(
-    path: str | os.PathLike, *, encoding: str = "", tell: Tell = silent, size: int = BLOCK
+    path: str | os.PathLike, *, encoding: str = "", tell: Tell = silent, size: int = 0
 ) -> Iterator[tuple[int, bytes]]:
     """(number of its first line, whole lines in UTF-8) of a text file, plain or gzipped.
 
@@ -57,7 +57,7 @@ def blocks(
       path: the file. A byte order mark is left out; with that of UTF-16 it is read as such.
       encoding: of the file, as Python names it. Empty: UTF-8, which is not checked here.
       tell: is told how many bytes of the file are read.
-      size: bytes of a block, unpacked.
+      size: bytes of a block, unpacked; BLOCK without.
     Raises: SeaError if the file is packed in another way, cut off, damaged, of another encoding, or no text of lines.
     """
     path, number, rest = Path(path), 1, b""
@@ -78,7 +78,7 @@ def blocks(
         decoder = None
         while True:
             try:
-                chunk = opened.read(size)
+                chunk = opened.read(size or BLOCK)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 raise SeaError(
                     f"{path} is damaged or cut off after about {number + rest.count(10)} lines; get it again."

@@ -301,11 +301,14 @@ def _quick_text(block: bytes, table: tables.Layout, roles):
     pl = tables.polars()
     if len(table.delimiter) > 1 or len(table.columns) < 2:
         return None
+    if table.quoted and b'"' in block and not well_quoted(block, table.delimiter):
+        return None  # what polars makes of a stray quote is its own affair
+    # All columns are read: where only some are asked for, polars does not notice a line of too many cells.
     names = [f"column_{n}" for n in range(1, len(table.columns) + 1)]  # as polars calls them without a header
     wanted = {role: names[table.columns.index(column)] for role, column in roles.items()}
     try:
         frame = pl.read_csv(
-            io.BytesIO(block), has_header=False, schema=dict.fromkeys(names, pl.String), columns=sorted(wanted.values()),
+            io.BytesIO(block), has_header=False, schema=dict.fromkeys(names, pl.String),
             separator=table.delimiter, quote_char='"' if table.quoted else None, infer_schema=False,
         )  # fmt: skip
     except (pl.exceptions.PolarsError, pl.exceptions.SchemaError):
@@ -313,6 +316,14 @@ def _quick_text(block: bytes, table: tables.Layout, roles):
     if len(frame) != block.count(b"\n") + (not block.endswith(b"\n")):
         return None
     return frame.select(**{role: pl.col(name) for role, name in wanted.items()})
+
+
+def well_quoted(block: bytes, delimiter: str) -> bool:
+    """Whether every cell with a quote in it is quoted as a whole, in each line of a block."""
+    mark = re.escape(delimiter.encode())
+    cell = rb'(?:"(?:[^"\n]|"")*+"|[^"\n' + mark + rb"]*+)"
+    line = cell + rb"(?:" + mark + cell + rb")*+"
+    return re.fullmatch(rb"(?:" + line + rb"\r?\n)*+" + line + rb"\r?", block) is not None  # nothing is tried twice
 
 
 def _slow_text(first: int, block: bytes, table: tables.Layout, roles):

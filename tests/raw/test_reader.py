@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sea_jax.errors import SeaError
@@ -160,11 +160,18 @@ LINE = st.one_of(
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=st.lists(LINE, max_size=12), size=st.sampled_from([1, 5, 10**6]))
-def test_fuzz_text_nothing_is_lost_unseen(tmp_path_factory, rows, size):
+@example(rows=[b'a,a,",x"y'], size=1, delimiter=b",")
+@example(rows=[b",,", b"a,a,a,a"], size=10**6, delimiter=b",")
+@given(
+    rows=st.lists(LINE, max_size=12),
+    size=st.sampled_from([1, 5, 10**6]),
+    delimiter=st.sampled_from([b",", b"\t", b"|"]),
+)
+def test_fuzz_text_nothing_is_lost_unseen(tmp_path_factory, rows, size, delimiter):
     """Every line that is not blank is a row or is counted; both ways of reading agree."""
     path = tmp_path_factory.mktemp("fuzz") / "x.csv"
-    path.write_bytes(b"user,item,rating\n" + b"\n".join(rows) + b"\nlast,line,1\n")
+    rows = [row.replace(b",", delimiter) for row in rows]
+    path.write_bytes((b"user,item,rating\n" + b"\n".join([*rows, b"last,line,1\n"])).replace(b",", delimiter))
     found = []
     for quick in (True, False):
         skips = lines.Skips()
@@ -176,6 +183,22 @@ def test_fuzz_text_nothing_is_lost_unseen(tmp_path_factory, rows, size):
         assert len(table) + skips.count(path) == sum(bool(row.strip()) for row in rows) + 1
         found.append((pairs(table), sum(skips.found[key][0] for key in skips.found)))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("block", "well"),
+    [
+        (b'a,"b,c"\n"d",e', True), (b'a,b"c\n', False), (b'"a"b,c\n', False), (b'"a""b",""\r\n', True), (b'"a\nb",c', False),
+        (b"a,b\n\n", True), (b'""a,b\n', False),
+    ],
+)  # fmt: skip
+def test_well_quoted(block, well):
+    assert reader.well_quoted(block, ",") == well
+
+
+def test_many_quoted_lines_are_looked_at_in_little_time_and_memory():
+    assert reader.well_quoted(b'"abc","d,ef",5\n' * 200_000, ",")
+    assert not reader.well_quoted(b'"abc","d,ef",5\n' * 200_000 + b'"', ",")
 
 
 VALUE = st.one_of(
