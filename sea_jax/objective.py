@@ -141,7 +141,7 @@ class Pair(NamedTuple):
     """Two modalities' aligned rows and the weights that go with them, this device's items.
 
     anchors, candidates: (items, d), unit rows. weights: 1 where an item has both. anchor_weights, candidate_weights: 1
-    where it has the one. drawn: see Draws. padded: whether some candidates weigh nothing.
+    where it has the one. draws: see Draws. num_items: of the whole dataset. padded: whether some candidates weigh nothing.
     """
 
     anchors: Float[Array, "items d"]
@@ -150,6 +150,7 @@ class Pair(NamedTuple):
     anchor_weights: Float[Array, " items"]
     candidate_weights: Float[Array, " items"]
     draws: Draws
+    num_items: Float[Array, ""]
     padded: bool
 
 
@@ -188,7 +189,8 @@ def alignment(
     of_anchors, of_candidates = (weights_of(data, name) for name in names)
     both = of_anchors if data.present is None else of_anchors * of_candidates
     some_weigh_nothing = axis is not None or data.present is not None
-    pair = Pair(anchors, candidates, both, of_anchors, of_candidates, draws, some_weigh_nothing)
+    num_items = ax.psum(jnp.sum(data.item_weights), axis)
+    pair = Pair(anchors, candidates, both, of_anchors, of_candidates, draws, num_items, some_weigh_nothing)
     return ALIGNMENTS[config.alignment](pair, config, axis)
 
 
@@ -208,21 +210,21 @@ def all_candidates(pair: Pair, config: Config, axis: ax.Axis):
 def sampled_candidates(pair: Pair, config: Config, axis: ax.Axis):
     """Sum and count of Solosim of this device's anchors against the items drawn; only their rows move."""
     draws, index = pair.draws, ax.row_index(pair.weights.shape[0], axis)
-    count, num_items = draws.candidates.shape[0], next(iter(draws.permutations.values())).shape[0]
+    count, rows = draws.candidates.shape[0], pair.weights.shape[0] * ax.size(axis)
     drawn = jnp.pad(draws.candidates, (0, -count % ax.size(axis)))
     candidates = ax.gather_rows(ax.take_rows(pair.candidates, drawn, axis), axis)[:count]
     of_drawn = None
     if pair.padded:
         of_drawn = ax.gather_rows(ax.take_rows(pair.candidate_weights[:, None], drawn, axis), axis)[:count, 0]
-    place = jnp.full(num_items, -1, jnp.int32).at[draws.candidates].set(jnp.arange(count, dtype=jnp.int32))
+    place = jnp.full(rows, -1, jnp.int32).at[draws.candidates].set(jnp.arange(count, dtype=jnp.int32))
     return losses.solosim_sampled(
         pair.anchors,
         pair.candidates,
         candidates,
-        place[jnp.minimum(index, num_items - 1)],
+        place[index],
         pair.weights,
         temperature=config.temperature,
-        probability=count / num_items,
+        probability=count / pair.num_items,
         candidate_weights=of_drawn,
         unit_rows=True,
     )
