@@ -63,7 +63,7 @@ def solosim_sampled(
     weights: Float[Array, " n"] | None = None,
     *,
     temperature: float,
-    probability: float,
+    probability: float | Float[Array, ""],
     candidate_weights: Float[Array, " m"] | None = None,
     unit_rows: bool = False,
     block: int | None = None,
