@@ -7,7 +7,9 @@ devices get their whole gradient, and replicated parameters need one `psum` of t
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
+
+from sea_jax.arrays import Array
 
 Axis = str | None
 

@@ -3,9 +3,10 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from sea_jax import axis as ax
+from sea_jax.arrays import Array
 from sea_jax.data import Data
 
 

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from sea_jax import adjacency, graph
+from sea_jax.arrays import Array
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
 from sea_jax.sampling import Interactions, interactions

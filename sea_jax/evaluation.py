@@ -7,9 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
 from sea_jax import axis as ax
+from sea_jax.arrays import Array
 from sea_jax.config import METRICS
 
 BLOCK_BYTES = 64 << 20  # of scores at hand at any moment

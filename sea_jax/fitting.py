@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import axis as ax
+from sea_jax.arrays import Array
 
 
 def fit(

@@ -11,7 +11,8 @@ import jraph
 import numpy as np
 import scipy.sparse
 from jax.experimental import sparse
-from jaxtyping import Array
+
+from sea_jax.arrays import Array
 
 Rows = jraph.GraphsTuple | sparse.BCSR  # some rows of a sparse matrix, in one of two forms
 

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import axis as ax
 from sea_jax import losses, own_terms
+from sea_jax.arrays import Array
 from sea_jax.batch import Batch, Draws, mean, padded, weights_of
 from sea_jax.config import Config, modality_pairs
 from sea_jax.data import Data

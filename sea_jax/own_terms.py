@@ -1,10 +1,11 @@
 """What backbones add to the loss: each function gives {name: (weight, this device's share of the term)}."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import axis as ax
 from sea_jax import losses
+from sea_jax.arrays import Array
 from sea_jax.batch import Batch, mean, weights_of
 from sea_jax.data import Data
 from sea_jax.models.layers import normalise, normalise_above

@@ -5,9 +5,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import jraph
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import axis as ax
+from sea_jax.arrays import Array
 from sea_jax.graph import Matrix, Rows
 
 

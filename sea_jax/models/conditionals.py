@@ -5,8 +5,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from sea_jax.arrays import Array
 from sea_jax.models.layers import Dense
 
 

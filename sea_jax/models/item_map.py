@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import axis as ax
+from sea_jax.arrays import Array
 
 FETCH_BYTES = 64 << 20  # of features that stay on the host, on the device at a time
 

@@ -2,9 +2,10 @@
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import axis as ax
+from sea_jax.arrays import Array
 from sea_jax.models.item_map import Reader, item_map
 from sea_jax.models.layers import Dense, bias_init, kernel_init
 from sea_jax.models.separation import Separation

@@ -4,9 +4,10 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import axis as ax
+from sea_jax.arrays import Array
 from sea_jax.models.item_map import Reader, read
 from sea_jax.models.layers import BatchNorm, Dense, normalise
 

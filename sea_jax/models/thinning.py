@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
 from sea_jax import graph
+from sea_jax.arrays import Array
 from sea_jax.data import Data
 from sea_jax.sampling import Interactions
 

@@ -27,7 +27,7 @@ def checkpointer(directory: Path) -> ocp.training.Checkpointer:
     )
 
 
-def wait(saved: ocp.training.Checkpointer) -> None:
+def wait(saved: Any) -> None:
     """Returns when the last checkpoint is on disk; raises SeaError if it could not be written."""
     try:
         saved.wait()

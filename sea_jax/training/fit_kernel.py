@@ -10,8 +10,9 @@ from itertools import accumulate, pairwise
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from sea_jax.arrays import Array
 from sea_jax.errors import SeaError
 from sea_jax.losses import gaussian_nll
 from sea_jax.models.conditionals import GaussianConditional, Merged, gaussian_columns, merge
@@ -22,7 +23,7 @@ SAMPLES = 64  # of one program, whose registers hold no more; their number must 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def nll_sum(
     merged: Merged,
-    x: Float[Array, "d+1 n"],
+    x: Float[Array, "rows n"],
     y: Float[Array, "d n"],
     weights: Float[Array, " n"],
     interpret: bool = False,

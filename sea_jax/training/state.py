@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import data as datas
+from sea_jax.arrays import Array
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
 from sea_jax.data import Data, HostData

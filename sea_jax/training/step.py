@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
 
 from sea_jax import axis as ax
 from sea_jax import losses, sampling
+from sea_jax.arrays import Array
 from sea_jax.config import Config, modality_pairs
 from sea_jax.data import Data
 from sea_jax.fitting import fit

@@ -60,6 +60,7 @@ ACCEPTED = {
         "weights": WEIGHTS,
         "temperature": 1.0,
         "probability": 0.5,
+        "candidate_weights": np.ones(M),
     },
     "tuba": SCORES | {"log_baseline": SCALAR},
     "vub": {"mean": ROWS, "logvar": ROWS, "weights": WEIGHTS},

@@ -7,9 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import scipy.sparse
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from sea_jax import axis as ax
+from sea_jax.arrays import Array
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
 from sea_jax.data import Data
