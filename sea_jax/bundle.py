@@ -1,7 +1,6 @@
 """The dataset on disk: schema, atomic save, load with every check, a description. NumPy and SciPy only."""
 
 import dataclasses
-import json
 import os
 import re
 import shutil
@@ -276,8 +275,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         if arrays:
             files.write_npz(folder / file, arrays)
     hashes = {file.name: sha256(file) for file in sorted(folder.glob("*.npz"))}
-    text = json.dumps({**bundle.manifest, "hashes": hashes}, indent=1, ensure_ascii=False)
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    files.write_json(folder / "manifest.json", files.sealed({**bundle.manifest, "hashes": hashes}))
 
 
 def load(path: str | os.PathLike, modalities: tuple[str, ...] | None = None, verify_hashes: bool = False) -> Bundle:
@@ -343,7 +341,7 @@ def _read_manifest(path: Path) -> dict:
         raise SeaError(f"{file}: fields modalities and modality_order do not agree; {REMAKE}.")
     for name in names:
         check_modality(name)
-    return manifest
+    return files.unsealed(manifest, file, REMAKE)
 
 
 def _read_sparse(file: Path) -> scipy.sparse.csr_matrix:

@@ -180,7 +180,7 @@ def save(run: Training, saved) -> None:
         best_params=parallel.undivide(progress.best_params, run.divided.params, run.whole.params, layout),
     )
     ckpt.wait(saved)
-    saved.save_async(int(progress.state.epoch), progress, overwrite=True)
+    ckpt.save(saved, int(progress.state.epoch), progress)
 
 
 def embeddings(run: Training, params) -> tuple[np.ndarray, np.ndarray]:
