@@ -13,7 +13,15 @@ from sea_jax.config import Config, kind_of
 from sea_jax.raw.recipe import Recipe
 
 BEYOND = (2**31, 2**63, 10**30)  # int32, int64, everything
-TRAIN = ("--data_dir={data}", "--workdir={out}", "--batch_size=64", "--club_steps=2", "--topk=5,20", "--epochs=1", "--quiet")
+TRAIN = (
+    "--data_dir={data}",
+    "--workdir={out}",
+    "--batch_size=64",
+    "--club_steps=2",
+    "--topk=5,20",
+    "--epochs=1",
+    "--quiet",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -385,7 +393,9 @@ def make_sound(at: dict[str, Path], run: Callable) -> None:
         text = "".join(f"{letter}{n}\t{n}\n" for n in range(count))
         (at["toys"] / f"{file}_id_mapping.csv").write_text(f"{head}\n{text}")
     at["table"].write_text("user_id,item_id\n" + "".join(f"u{user},{item}\n" for user, item, _ in picks))
-    at["lists"].write_text("".join(f"{user} {' '.join(str(i) for u, i, _ in picks if u == user)}\n" for user in range(6)))
+    at["lists"].write_text(
+        "".join(f"{user} {' '.join(str(i) for u, i, _ in picks if u == user)}\n" for user in range(6))
+    )
     at["nothing"].write_bytes(b"")
     at["latin"].write_bytes(b"u\xe9\n")
     at["packed"].write_bytes(gzip.compress(b"--epochs=1\n"))

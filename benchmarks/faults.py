@@ -1,7 +1,5 @@
 """What kills, full disks, damaged files and bad input do: `python benchmarks/faults.py --rounds=10 --json=FILE`.
 
-Programs run as users start them, but in processes that are forked after the imports, which saves seconds each.
-
 kills: trainings killed at random moments, also within checkpoints, the first epoch and resuming, beside a reader; each
     then ends as the one that nobody killed, bit for bit, or it counts as `different`.
 devices: the same with four emulated devices.
@@ -10,17 +8,12 @@ input: bad input to every program; what is not one sentence, exit code 1 and not
 soak: memory and open files over 300 epochs.
 """
 
-import dataclasses
 import json
-import multiprocessing
 import os
 import platform
 import random
-import resource
-import runpy
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,97 +21,25 @@ from datetime import date
 from pathlib import Path
 
 import jax
-import numpy as np
 from absl import flags
-from orbax.checkpoint import v1 as ocp
 
-from benchmarks import bad_input
+from benchmarks import bad_input, disk_faults
+from benchmarks.forked import EPOCHS, MODELS, forks, result, run, train
 from sea_jax import bundle as bundles
 from sea_jax import cli, files
 from sea_jax.errors import SeaError
 from sea_jax.raw.demo import make_demo
-from sea_jax.recommender import Recommender
 from sea_jax.training import loop, runs, workdir
 
-ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = 5
-SETTINGS = (
-    "--batch_size=64", "--club_steps=2", "--topk=5,20", "--learning_rate=1e-2", "--patience=0", "--quiet",
-    "--checkpoint_every=1", f"--epochs={EPOCHS}",
-)  # fmt: skip
-MODELS = {"lightgcn": ("--backbone=lightgcn",), "sea": ()}
-FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-LONGEST = 90  # seconds for a program
 BLINK = 0.002  # seconds between looks at a folder
 
-forks = multiprocessing.get_context("forkserver")
-forks.set_forkserver_preload(["sea_jax.training.runs", "sea_jax.cli", "sea_jax.replaying", "polars", "tqdm"])
 
-
-@dataclasses.dataclass
-class Program:
-    """A program under way; `end` waits for it and tells (exit code, stdout, stderr)."""
-
-    process: multiprocessing.Process
-    said: Path
-
-    def end(self) -> tuple[int, str, str]:
-        self.process.join(LONGEST)
-        if self.process.exitcode is None:
-            self.process.kill()
-            self.process.join()
-        out, err = (Path(f"{self.said}.{n}").read_text(errors="replace") for n in (1, 2))
-        return self.process.exitcode, out, err
-
-
-def start(name: str, *arguments, said: Path, environment=None, largest: int = 0, cwd: Path = ROOT) -> Program:
-    """Starts `name`.py with these arguments; `largest`: bytes beyond which no file of it can grow."""
-    given = (str(ROOT / f"{name}.py"), *map(str, arguments))
-    process = forks.Process(target=_be, args=(given, str(said), environment or {}, largest, str(cwd)))
-    process.start()
-    return Program(process, said)
-
-
-def run(name: str, *arguments, said: Path, **more) -> tuple[int, str, str]:
-    """What a program ends with."""
-    return start(name, *arguments, said=said, **more).end()
-
-
-def _be(argv, said, environment, largest, cwd) -> None:
-    os.environ.update(environment)
-    for n in (1, 2):
-        os.dup2(os.open(f"{said}.{n}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), n)
-    if largest:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-    os.chdir(cwd)
-    sys.argv[:] = argv
-    runpy.run_path(argv[0], run_name="__main__")
-
-
-def train(data: Path, folder: Path, model: str, **more) -> Program:
-    """A training on the tiny data."""
-    return start(
-        "experiments/train", f"--data_dir={data}", f"--workdir={folder}", *SETTINGS, *MODELS[model],
-        f"--devices={'all' if more.get('environment') else 1}", said=Path(f"{folder}.said"), **more,
-    )  # fmt: skip
-
-
-def result(folder: Path) -> dict:
-    """All that must be the same, bit for bit: the records but for times, the embeddings, the last checkpoint."""
-    records = [json.loads(line) for line in (folder / workdir.METRICS).read_text().splitlines()]
-    recommender = Recommender.load(folder / workdir.RECOMMENDER)
-    last = ocp.load(folder / workdir.CHECKPOINTS / str(EPOCHS))
-    return {
-        "records": [{k: v for k, v in record.items() if "seconds" not in k} for record in records],
-        "embeddings": [recommender.user_vectors.tobytes(), recommender.item_vectors.tobytes()],
-        "checkpoint": [np.asarray(x).tobytes() for x in jax.tree.leaves(last)],
-    }
-
-
-def kills(data: Path, folder: Path, rounds: int, jobs: int, minutes: float, seed: int, environment=None) -> dict:
+def kills(
+    data: Path, folder: Path, rounds: int, jobs: int, minutes: float, seed: int, environment=None, models=tuple(MODELS)
+) -> dict:
     """Kills `rounds` trainings, or as many as there is time for; after one to six kills a run ends and is compared."""
     expected, seconds, deadline = {}, {}, time.monotonic() + 60 * minutes
-    for model in MODELS:  # the first is for the cache of programs
+    for model in models:  # the first is for the cache of programs
         for name in ("first", "whole"):
             began = time.monotonic()
             assert train(data, folder / f"{name}-{model}", model, environment=environment).end()[0] == 0
@@ -130,7 +51,7 @@ def kills(data: Path, folder: Path, rounds: int, jobs: int, minutes: float, seed
 
     def one(number):
         draw = random.Random(f"{seed} {number}")
-        model, place = "sea" if number % 4 == 3 else "lightgcn", folder / f"killed-{number}"
+        model, place = models[number % 4 // 3 % len(models)], folder / f"killed-{number}"
         for _ in range(draw.choice((1, 2, 4, 6))):
             if counts["kills"] >= rounds or time.monotonic() > deadline:
                 break
@@ -209,7 +130,9 @@ def _read(data: str, folder: str) -> None:
             try:
                 config, _ = workdir.read_record(place)
                 workdir.read_metrics(place / workdir.METRICS)
-                training = loop.prepare(bundles.load(data), runs.readers(config)) if config.backbone not in LIKE else None
+                training = (
+                    loop.prepare(bundles.load(data), runs.readers(config)) if config.backbone not in LIKE else None
+                )
                 training = LIKE.setdefault(config.backbone, training)
                 restored = loop.restore(training, place / workdir.CHECKPOINTS)
                 counts["read" if int(restored.progress.state.epoch) else "not there yet"] += 1
@@ -222,87 +145,6 @@ def _read(data: str, folder: str) -> None:
 
 
 LIKE: dict[str, loop.Training] = {}
-
-
-def disk(data: Path, folder: Path, flips: int, seed: int) -> dict:
-    """Failing writes, removed files and flipped bytes: each told or harmless."""
-    counts = {"failing writes": failing_writes(data, folder)}
-    model, draw = "lightgcn", random.Random(seed)
-    place = folder / "sound"
-    assert train(data, place, model).end()[0] == 0
-    like = loop.prepare(bundles.load(data), runs.readers(workdir.read_record(place)[0]))
-
-    def restored():
-        told = []
-        found = loop.restore(like, place / workdir.CHECKPOINTS, told.append).progress
-        if told:
-            raise SeaError(told[0])
-        return [np.asarray(jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
-                for x in jax.tree.leaves(found)]  # fmt: skip
-
-    def bundle():
-        found = bundles.load(data, verify_hashes=True)
-        return [found.manifest, *(np.asarray(x) for x in jax.tree.leaves(dataclasses.asdict(found)["features"])),
-                found.train, found.valid, found.test, found.adjacency.toarray(), found.user_ids, found.item_ids,
-                *(x for pair in found.neighbours.values() for x in pair)]  # fmt: skip
-
-    def recommender():
-        found = Recommender.load(place / workdir.RECOMMENDER)
-        return [found.user_vectors, found.item_vectors, found.user_ids, found.item_ids, found.seen_items]
-
-    shutil.rmtree(place / workdir.CHECKPOINTS / str(EPOCHS - 1))  # so that the last is the only one
-    read = {
-        "bundle": (bundle, sorted(data.glob("*.npz")) + [data / "manifest.json"]),
-        "run.json": (lambda: [workdir.read_record(place)], [place / workdir.RECORD]),
-        "summary.json": (lambda: [workdir.read_summary(place)], [place / workdir.SUMMARY]),
-        "recommender": (recommender, [place / workdir.RECOMMENDER]),
-        "checkpoint": (restored, [p for p in sorted((place / workdir.CHECKPOINTS).rglob("*")) if p.is_file()]),
-    }
-    for what, (function, paths) in read.items():
-        expected, found = function(), {"told": 0, "harmless": 0, "silent": [], "tracebacks": []}
-        for path in paths:
-            sound = path.read_bytes()
-            for number in range(flips + 1):
-                if number == 0:
-                    path.unlink()
-                else:
-                    damaged = bytearray(sound)
-                    damaged[draw.randrange(len(sound))] ^= 1 << draw.randrange(8)
-                    path.write_bytes(damaged)
-                try:
-                    same = all(map(_equal, function(), expected))
-                    if same:
-                        found["harmless"] += 1
-                    else:
-                        found["silent"].append(f"{path.name}, {'flipped' if number else 'removed'}")
-                except (SeaError, OSError):
-                    found["told"] += 1
-                except Exception as error:  # what this looks for
-                    found["tracebacks"].append(f"{path.name}: {error!r}")
-                path.write_bytes(sound)
-        counts[what] = found
-    return counts
-
-
-def _equal(a, b) -> bool:
-    return np.array_equal(a, b) if isinstance(a, np.ndarray) else a == b
-
-
-def failing_writes(data: Path, folder: Path) -> dict:
-    """Trainings whose files cannot grow beyond some sizes: one sentence at most, and afterwards they go on."""
-    counts = {"told": 0, "unharmed": 0, "wrong": []}
-    assert train(data, folder / "roomy", "lightgcn").end()[0] == 0
-    expected = result(folder / "roomy")
-    for largest in (100, 1_000, 3_000, 20_000, 60_000, 200_000):
-        place = folder / f"small-{largest}"
-        code, _, err = train(data, place, "lightgcn", largest=largest).end()
-        if code != 0 and (code != 1 or not bad_input.one_sentence(err)):
-            counts["wrong"].append(f"{largest}: exit code {code}, {err[-300:]}")
-        counts["told" if code else "unharmed"] += 1
-        code, _, err = train(data, place, "lightgcn").end()
-        if code or result(place) != expected:
-            counts["wrong"].append(f"{largest}, afterwards: exit code {code}, {err[-300:]}")
-    return counts
 
 
 def wrong_input(folder: Path, only: int = 0) -> dict:
@@ -336,7 +178,13 @@ def soak(data: Path, epochs: int) -> dict:
 
     with tempfile.TemporaryDirectory() as place:
         config = Config(
-            batch_size=64, club_steps=2, topk=(5, 20), patience=0, epochs=epochs, checkpoint_every=1, backbone="lightgcn"
+            batch_size=64,
+            club_steps=2,
+            topk=(5, 20),
+            patience=0,
+            epochs=epochs,
+            checkpoint_every=1,
+            backbone="lightgcn",
         )
         runs.fit(bundles.load(data), config, place, look)
     rss, handles = zip(*seen, strict=True)
@@ -349,7 +197,10 @@ def soak(data: Path, epochs: int) -> dict:
 
 def main(argv: list[str]) -> int:
     del argv
-    values, results = cli.FLAGS, {"date": str(date.today()), "python": platform.python_version(), "jax": jax.__version__}
+    values, results = (
+        cli.FLAGS,
+        {"date": str(date.today()), "python": platform.python_version(), "jax": jax.__version__},
+    )
     results |= {"machine": f"{os.cpu_count()} x {_processor()}", "seed": values.seed}
     with tempfile.TemporaryDirectory(prefix="faults") as name:
         folder, data = Path(name), Path(name) / "data"
@@ -361,7 +212,10 @@ def main(argv: list[str]) -> int:
             "devices": lambda at: kills(
                 data, at, max(values.rounds // 10, 1), values.jobs, values.minutes, values.seed, FOUR
             ),
-            "disk": lambda at: disk(data, at, values.flips, values.seed),
+            "disk": lambda at: (
+                {"failing writes": disk_faults.failing_writes(data, at)}
+                | disk_faults.damage(data, at, values.flips, values.seed)
+            ),
             "input": lambda at: wrong_input(at),
             "soak": lambda at: soak(data, 300),
         }

@@ -18,7 +18,11 @@ def main(argv: list[str]) -> int:
         raise SeaError(f"--k={values.k} must be from 1 to {LARGEST_INT}.")
     recommender = runs.open_run(values.workdir, values.data_dir).recommender(values.checkpoint)
     users = wanted(values.users, recommender)
-    files.write_table(values.output, ("user", "rank", "item", "score"), rows(recommender, users, min(values.k, len(recommender.item_ids))))
+    files.write_table(
+        values.output,
+        ("user", "rank", "item", "score"),
+        rows(recommender, users, min(values.k, len(recommender.item_ids))),
+    )
     print(f"wrote {len(users)} lists to {values.output}")
     return 0
 

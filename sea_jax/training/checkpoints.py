@@ -37,7 +37,9 @@ def save(saved: ocp.training.Checkpointer, step: int, tree: Any) -> None:
 def checksum(tree: Any) -> int:
     """CRC-32 over the bytes of all arrays."""
     with ThreadPoolExecutor() as threads:
-        found = threads.map(lambda x: zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8)), jax.tree.leaves(tree))
+        found = threads.map(
+            lambda x: zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8)), jax.tree.leaves(tree)
+        )
         return zlib.crc32(np.array(list(found), np.uint32))
 
 
