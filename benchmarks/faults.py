@@ -68,7 +68,7 @@ def kills(
         counts["failed"] += code != 0
         counts["different"] += code == 0 and not same
         if same:
-            shutil.rmtree(place)
+            shutil.rmtree(place.rename(folder / f"done-{number}"))  # out of the reader's sight at once
         else:
             print(f"{place}: {model}, exit code {code}\n{err}", flush=True)
         print(f"{counts['kills']} kills, {counts['compared']} compared, {counts['different']} different", flush=True)
@@ -136,7 +136,7 @@ def _read(data: str, folder: str) -> None:
                 training = LIKE.setdefault(config.backbone, training)
                 restored = loop.restore(training, place / workdir.CHECKPOINTS)
                 counts["read" if int(restored.progress.state.epoch) else "not there yet"] += 1
-            except SeaError as error:
+            except (SeaError, OSError) as error:
                 if place.exists() and "no run.json" not in str(error):
                     counts["errors"].append(str(error))
                 counts["not there yet"] += 1

@@ -28,9 +28,8 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 
     Raises: SeaError if `path` is empty or a folder.
     """
-    path = Path(path)
-    if str(path) in ("", ".") or path.is_dir():
-        raise SeaError(f"{str(path)!r} is no file to write to; name a file.")
+    if not os.fspath(path) or Path(path).is_dir():
+        raise SeaError(f"{os.fspath(path)!r} is no file to write to; name a file.")
     target = Path(os.path.realpath(path))
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
         yield target

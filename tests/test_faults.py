@@ -15,7 +15,7 @@ import pytest
 import sea_jax
 from benchmarks import bad_input, forked
 from sea_jax import bundle as bundles
-from sea_jax import files
+from sea_jax import cli, files
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
 from sea_jax.training import loop, runs, workdir
@@ -63,6 +63,13 @@ def test_the_second_writer_is_refused_and_told_who_the_first_is(tmp_path):
         assert f"is being written by process {os.getpid()} on " in message
     with workdir.lock(tmp_path):
         pass
+
+
+def test_a_second_training_in_a_folder_is_refused_at_once(run, demo):
+    before = bad_input.listing(run)
+    with workdir.lock(run):
+        assert "is being written by process" in told(resumed, demo, run)
+    assert bad_input.listing(run) == before
 
 
 def _hold(folder, held):
@@ -286,6 +293,14 @@ def test_ctrl_c_saves_the_last_epoch_and_the_run_goes_on_bit_for_bit(demo, tmp_p
         assert train(name, f"--epochs={epoch + 2}").end()[0] == 0
     stopped, whole = (forked.result(tmp_path / name, epoch + 2) for name in ("stopped", "whole"))
     assert stopped == whole
+
+
+def test_a_flagfile_after_a_blank_is_looked_up_like_one_after_an_equals_sign(tmp_path):
+    (tmp_path / "own.flags").write_bytes(b"\xef\xbb\xbf# mine\r\n--epochs=3\r\n\r\n--noresume\r\n")
+    for given in ([f"--flagfile={tmp_path / 'own.flags'}"], ["--flagfile", str(tmp_path / "own.flags")]):
+        assert cli.expand([*given, "--seed=1"]) == ["--epochs=3", "--noresume", "--seed=1"]
+    assert "nobody.flags is neither" in told(cli.expand, ["--flagfile", "nobody.flags"])
+    assert "--flagfile= is neither" in told(cli.expand, ["--flagfile"])
 
 
 def test_seeds_that_are_none_are_refused_everywhere(tmp_path):

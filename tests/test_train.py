@@ -153,7 +153,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(demo, tmp_path):
             path.write_bytes(b"")
     resumed = train(demo, workdir, "--epochs=2", "--checkpoint_every=1")
     assert "checkpoint 2" in resumed.stderr
-    assert "resuming after epoch 1" in resumed.stdout
+    assert "resuming after epoch 1" in resumed.stderr
     assert [record["epoch"] for record in lines(workdir)] == [1, 2]
 
 

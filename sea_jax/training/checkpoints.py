@@ -15,23 +15,56 @@ KEPT = 2  # the latest, and one before it in case the latest is damaged
 LISTINGS = 5  # how often a reader lists again when the checkpoints change under it
 
 
-def checkpointer(directory: Path) -> ocp.training.Checkpointer:
-    """An orbax checkpointer for the one writer of a run; it keeps the latest two.
+class Writer:
+    """Writes the checkpoints of a run, one after the other, each while training goes on.
+
+    saved: an orbax checkpointer.
+    """
+
+    def __init__(self, saved: Any):
+        self.saved, self.pending = saved, None
+
+    def save(self, step: int, tree: Any) -> None:
+        """Begins to write a pytree of host arrays, with a checksum of its content: orbax has none of the numbers.
+
+        Raises: SeaError if the one before could not be written.
+        """
+        self.wait()
+        about = {"crc32": checksum(tree)}
+        self.pending = self.saved.save_async(step, tree, overwrite=True, custom_metadata=about)
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is on disk; raises SeaError if it could not be written."""
+        pending, self.pending = self.pending, None
+        try:
+            if pending is not None:
+                pending.result()  # its thread and open files stay until it is asked
+            self.saved.wait()
+        except Exception as error:  # orbax and tensorstore raise many kinds for a full disk or a lost folder
+            raise SeaError(
+                f"a checkpoint could not be written to {self.saved.directory} ({_reason(error)}); make room there and "
+                "give the same command again, it goes on from the last good one."
+            ) from error
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self.saved.close()
+
+
+def checkpointer(directory: Path) -> Writer:
+    """The one writer of a run; it keeps the latest two checkpoints.
 
     The best parameters travel inside each checkpoint (see loop.Progress). Only the writer may have one: it deletes what
     a killed run left unfinished, which beside another writer would be that writer's own.
     """
-    return ocp.training.Checkpointer(
-        Path(directory).absolute(),
-        save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-        preservation_policy=ocp.training.preservation_policies.LatestN(KEPT),
-        cleanup_tmp_directories=True,
+    return Writer(
+        ocp.training.Checkpointer(
+            Path(directory).absolute(),
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=ocp.training.preservation_policies.LatestN(KEPT),
+            cleanup_tmp_directories=True,
+        )
     )
-
-
-def save(saved: ocp.training.Checkpointer, step: int, tree: Any) -> None:
-    """Begins to write a pytree of host arrays, with a checksum of its content: orbax has none of the numbers."""
-    saved.save_async(step, tree, overwrite=True, custom_metadata={"crc32": checksum(tree)})
 
 
 def checksum(tree: Any) -> int:
@@ -41,17 +74,6 @@ def checksum(tree: Any) -> int:
             lambda x: zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8)), jax.tree.leaves(tree)
         )
         return zlib.crc32(np.array(list(found), np.uint32))
-
-
-def wait(saved: ocp.training.Checkpointer) -> None:
-    """Returns when the last checkpoint is on disk; raises SeaError if it could not be written."""
-    try:
-        saved.wait()
-    except Exception as error:  # orbax and tensorstore raise many kinds for a full disk or a lost folder
-        raise SeaError(
-            f"a checkpoint could not be written to {saved.directory} ({_reason(error)}); make room there and give the "
-            "same command again, it goes on from the last good one."
-        ) from error
 
 
 def steps(directory: Path) -> list[int]:
