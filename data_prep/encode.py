@@ -140,8 +140,7 @@ def main(argv: list[str]) -> int:
         modality: encoders.get(modality, getattr(values, f"{modality}_encoder"), device=values.device)
         for modality in columns
     }
-    output = Path(values.output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = files.folder(values.output)
     cache = encoders.Cache(values.cache) if values.cache else None
     record = {"items": len(ids), "modalities": {}}
     for modality, (cells, root) in columns.items():

@@ -11,6 +11,7 @@ import scipy.stats
 from absl import flags
 
 from sea_jax import cli
+from sea_jax.config import LARGEST_INT
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import by_user
 from sea_jax.training import runs
@@ -83,5 +84,5 @@ if __name__ == "__main__":
     flags.DEFINE_list("second", None, "workdirs of the other setting", required=True)
     flags.DEFINE_string("data_dir", "", "folder of the bundle, if it moved since training")
     flags.DEFINE_enum("split", "test", ("valid", "test"), "whose held-out items count")
-    flags.DEFINE_integer("k", 20, "length of the lists", lower_bound=1)
+    flags.DEFINE_integer("k", 20, "length of the lists", lower_bound=1, upper_bound=LARGEST_INT)
     cli.run(main)

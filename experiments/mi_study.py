@@ -245,8 +245,7 @@ def plot(path: Path, rows: list[dict]) -> None:
 def main(argv: list[str]) -> int:
     del argv
     values = cli.FLAGS
-    output = Path(values.output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = files.folder(values.output)
     settings, steps = settings_of(values.quick), QUICK_FIT_STEPS if values.quick else FIT_STEPS
     runs = (20, 3) if values.quick else (100, 8)
     with tqdm(total=3 * len(settings), unit="setting", disable=None) as bar:
@@ -267,5 +266,5 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     flags.DEFINE_string("output", None, "folder for the tables and the figure", required=True)
     flags.DEFINE_bool("quick", False, "fewer dimensions and runs, in under a minute")
-    flags.DEFINE_integer("seed", 0, "seed of every random number", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "seed of every random number", lower_bound=0, upper_bound=2**32 - 1)
     cli.run(main)

@@ -3,6 +3,7 @@
 from absl import flags
 
 from sea_jax import cli, files
+from sea_jax.config import LARGEST_INT
 from sea_jax.errors import SeaError
 from sea_jax.recommender import Recommender
 from sea_jax.training import runs
@@ -13,11 +14,15 @@ BLOCK = 1024  # users at a time
 def main(argv: list[str]) -> int:
     del argv
     values = cli.FLAGS
-    if values.k < 1:
-        raise SeaError(f"--k={values.k} must be at least 1.")
+    if not 1 <= values.k <= LARGEST_INT:
+        raise SeaError(f"--k={values.k} must be from 1 to {LARGEST_INT}.")
     recommender = runs.open_run(values.workdir, values.data_dir).recommender(values.checkpoint)
     users = wanted(values.users, recommender)
-    files.write_table(values.output, ("user", "rank", "item", "score"), rows(recommender, users, values.k))
+    files.write_table(
+        values.output,
+        ("user", "rank", "item", "score"),
+        rows(recommender, users, min(values.k, len(recommender.item_ids))),
+    )
     print(f"wrote {len(users)} lists to {values.output}")
     return 0
 

@@ -189,8 +189,7 @@ def plot(path: Path, cosines: list[dict], probes: list[dict]) -> None:
 def main(argv: list[str]) -> int:
     del argv
     values = cli.FLAGS
-    output = Path(values.output)
-    output.mkdir(parents=True, exist_ok=True)
+    output = files.folder(values.output)
     dimensions, count = [2**n for n in range(1, 11)], 500 if values.quick else 2000
     sizes = {"num_users": 300, "num_items": 200, "mean_interactions": 10.0} if values.quick else {}
     epochs, seeds = (3, 1) if values.quick else (values.epochs, values.seeds)
@@ -221,5 +220,5 @@ if __name__ == "__main__":
         "ureg", 0.1, "weight of the separation; the paper's .006 moves little in so short a run", lower_bound=0.0
     )
     flags.DEFINE_bool("quick", False, "small data, one short run each")
-    flags.DEFINE_integer("seed", 0, "seed of the data", lower_bound=0)
+    flags.DEFINE_integer("seed", 0, "seed of the data", lower_bound=0, upper_bound=2**32 - 1)
     cli.run(main)

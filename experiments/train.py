@@ -57,7 +57,7 @@ def load_bundle(config: Config) -> bundles.Bundle:
             f"...); make it from a folder with {path.name}.inter, image_feat.npy and text_feat.npy by "
             f"`python data_prep/from_mmrec.py --source=FOLDER --output={path}`."
         )
-    return bundles.load(path, modalities=config.modalities)
+    return bundles.load(path, modalities=config.modalities, verify_hashes=True)
 
 
 def show(record: dict, config: Config, bar: tqdm) -> None:

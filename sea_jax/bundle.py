@@ -1,12 +1,11 @@
 """The dataset on disk: schema, atomic save, load with every check, a description. NumPy and SciPy only."""
 
 import dataclasses
-import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -74,9 +73,7 @@ class Bundle:
 
         Raises: SeaError if it has no such modality.
         """
-        for name in modalities:
-            if name not in self.features:
-                raise SeaError(f"{self.name} has no modality {name!r}; it has {', '.join(self.features)}.")
+        check_named(modalities, self.features, self.name)
         chosen = modalities or self.modalities
         parts = {
             part: {name: getattr(self, part)[name] for name in chosen if name in getattr(self, part)}
@@ -100,6 +97,16 @@ def check_modality(name: str) -> None:
         raise SeaError(
             f"a modality cannot be called {name!r}; take letters, digits, _, - and ., with a letter first, as in image."
         )
+
+
+def check_named(names: Iterable[str], known: Iterable[str], where: str | os.PathLike) -> None:
+    """Raises SeaError for a modality that is not known or named twice."""
+    names = list(names)
+    for name in names:
+        if name not in known:
+            raise SeaError(f"{where} has no modality {name!r}; it has {', '.join(known)}.")
+        if names.count(name) > 1:
+            raise SeaError(f"--modalities names {name} twice; name each once.")
 
 
 def build(
@@ -276,8 +283,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         if arrays:
             files.write_npz(folder / file, arrays)
     hashes = {file.name: sha256(file) for file in sorted(folder.glob("*.npz"))}
-    text = json.dumps({**bundle.manifest, "hashes": hashes}, indent=1, ensure_ascii=False)
-    (folder / "manifest.json").write_text(text, encoding="utf-8")
+    files.write_json(folder / "manifest.json", files.sealed({**bundle.manifest, "hashes": hashes}))
 
 
 def load(path: str | os.PathLike, modalities: tuple[str, ...] | None = None, verify_hashes: bool = False) -> Bundle:
@@ -293,9 +299,7 @@ def load(path: str | os.PathLike, modalities: tuple[str, ...] | None = None, ver
     manifest = _read_manifest(path)
     known = tuple(manifest["modality_order"])
     wanted = tuple(modalities) if modalities else known
-    for name in wanted:
-        if name not in known:
-            raise SeaError(f"{path / 'manifest.json'} has no modality {name!r}; it has {', '.join(known)}.")
+    check_named(wanted, known, path / "manifest.json")
     if verify_hashes:
         for file, expected in manifest["hashes"].items():
             if not (path / Path(file).name).is_file() or sha256(path / Path(file).name) != expected:
@@ -343,7 +347,7 @@ def _read_manifest(path: Path) -> dict:
         raise SeaError(f"{file}: fields modalities and modality_order do not agree; {REMAKE}.")
     for name in names:
         check_modality(name)
-    return manifest
+    return files.unsealed(manifest, file, REMAKE)
 
 
 def _read_sparse(file: Path) -> scipy.sparse.csr_matrix:

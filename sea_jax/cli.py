@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging as python_logging
 import os
 import signal
 import sys
@@ -149,7 +150,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         sys.exit(0)
     try:
         arguments = FLAGS([sys.argv[0], *expand(sys.argv[1:])])
-        logging.set_verbosity(logging.ERROR)  # orbax and jax tell much that is of no use here
+        quieten(FLAGS.debug)
+        more_files()
         if len(arguments) > 1:
             raise SeaError(f"unexpected argument {arguments[1]}; every option is written --name=value.")
     except flags.Error as error:
@@ -159,6 +161,29 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         tell(error)
         sys.exit(1)
     app.run(lambda _: guarded(main, arguments), argv=arguments[:1], flags_parser=lambda argv: argv)
+
+
+def more_files() -> None:
+    """Raises the number of files that may be open to the system's hard limit: orbax keeps three for each checkpoint."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource  # not on every system
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def quieten(debug: bool) -> None:
+    """Leaves to one sentence what orbax, tensorstore and jax say at length, in threads of their own, where it fails."""
+    logging.set_verbosity(logging.ERROR if debug else logging.FATAL)
+    if not debug:
+        python_logging.getLogger("asyncio").setLevel(python_logging.CRITICAL)  # of errors that somebody else has told
+        sys.unraisablehook = unraisable
+
+
+def unraisable(of) -> None:
+    """`sys.unraisablehook`, silent where tensorstore calls a loop that orbax has closed after a failed write."""
+    if not (of.exc_type is RuntimeError and str(of.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(of)
 
 
 def guarded(main: Callable[[list[str]], int | None], arguments: list[str]) -> int:

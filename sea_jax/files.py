@@ -28,9 +28,8 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 
     Raises: SeaError if `path` is empty or a folder.
     """
-    path = Path(path)
-    if str(path) in ("", ".") or path.is_dir():
-        raise SeaError(f"{str(path)!r} is no file to write to; name a file.")
+    if not os.fspath(path) or Path(path).is_dir():
+        raise SeaError(f"{os.fspath(path)!r} is no file to write to; name a file.")
     target = Path(os.path.realpath(path))
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
         yield target
@@ -39,9 +38,24 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield aside
         os.replace(aside, target)
-    except BaseException:
-        aside.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # on a disk that has become read-only
+            aside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(aside), aside):
+            raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
         raise
+
+
+def folder(path: str | os.PathLike, flag: str = "--output") -> Path:
+    """A folder to write into, made if there is none.
+
+    Raises: SeaError if `path` is empty; OSError if there can be none.
+    """
+    if not os.fspath(path):
+        raise SeaError(f"{flag} is empty; name a folder.")
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -132,6 +146,27 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict:
     if not isinstance(value, dict):
         raise SeaError(f"{path} is damaged (no JSON object); {remedy}.")
     return value
+
+
+def sealed(value: dict) -> dict:
+    """The object with a hash of its content, by which `unsealed` notices that it is no longer what was written."""
+    value = json.loads(json.dumps(finite(value)))
+    return {**value, "sha256": _content(value)}
+
+
+def unsealed(value: dict, path: str | os.PathLike, remedy: str) -> dict:
+    """The object without its hash, which older versions did not write.
+
+    Raises: SeaError if it is not what was written.
+    """
+    value = dict(value)
+    if "sha256" in value and value.pop("sha256") != _content(value):
+        raise SeaError(f"{path} is not as it was written (its field sha256 says so); {remedy}.")
+    return value
+
+
+def _content(value: dict) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def read_npz(path: str | os.PathLike, names: Iterable[str] | None, remedy: str) -> dict[str, np.ndarray]:

@@ -291,8 +291,8 @@ class Recommender:
 
     def _lists(self, scores_of: Callable, left_out: Callable, rows: np.ndarray, k: Any, candidates: Any = None):
         """Lists by scores_of(some rows); none has an item of left_out(row) or one that is no candidate."""
-        if isinstance(k, bool) or not isinstance(k, numbers.Integral) or k < 1:
-            raise SeaError(f"k={k!r} must be a whole number of at least 1.")
+        if isinstance(k, bool) or not isinstance(k, numbers.Integral) or not 1 <= k < 2**31:
+            raise SeaError(f"k={k!r} must be a whole number of at least 1 and below 2^31.")
         count = len(self.item_ids)
         barred = np.full(count, candidates is not None)
         if candidates is not None:

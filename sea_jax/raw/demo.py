@@ -17,6 +17,7 @@ from sea_jax import files
 from sea_jax.errors import SeaError
 from sea_jax.raw import tables
 
+MOST, MOST_FACTORS = 10**9, 1000
 WIDTHS = {"image": 96, "text": 48}
 
 
@@ -66,6 +67,8 @@ def plant(num_users: int, num_items: int, mean_interactions: float, factors: int
     """Draws everything; see `make_demo` for the arguments. Raises SeaError for what cannot be."""
     if num_users < 10 or num_items < 50 or factors < 1 or not 0 <= noise < np.inf:
         raise SeaError("the demo needs at least 10 users, 50 items and 1 factor, and a finite noise of 0 or more.")
+    if num_users * num_items > MOST or factors > MOST_FACTORS:
+        raise SeaError(f"the demo has at most {MOST} users times items and {MOST_FACTORS} factors, all held in memory.")
     if not 5 <= mean_interactions <= num_items / 4:
         raise SeaError(f"--mean_interactions={mean_interactions} must lie between 5 and a quarter of the items.")
     if not 0 <= seed < 2**32:

@@ -44,6 +44,7 @@ def convert(
     unknown = [modality for modality in modalities if modality not in found]
     if unknown:
         raise SeaError(f"--modalities names {unknown[0]}, but {source} has features of {', '.join(sorted(found))}.")
+    bundles.check_named(modalities, found, source)
     chosen = tuple(modalities) or bundles.order_modalities(found)
     for modality in chosen:
         bundles.check_modality(modality)
@@ -104,6 +105,9 @@ def read_interactions(path: Path) -> np.ndarray:
         raise SeaError(
             f"{path} lacks the column {lacking[0]} in its first line; it must be tab-separated with {', '.join(COLUMNS)}."
         )
+    for name in COLUMNS:
+        if header.count(name) > 1:
+            raise SeaError(f"{path} has two columns called {name}; rename one.")
     places = [header.index(name) for name in COLUMNS]
     values = []
     for number, row in lines:

@@ -171,7 +171,7 @@ def restore(run: Training, directory: Path, warn=lambda message: None) -> Traini
 def save(run: Training, saved) -> None:
     """A checkpoint of the run's progress; arrays are written undivided, whatever the number of devices.
 
-    They are copied before this returns and written while training goes on; `checkpoints.wait` waits for the last.
+    They are copied before this returns and written while training goes on; `saved.wait` waits for the last.
     Raises: SeaError if the one before could not be written.
     """
     progress, layout = run.progress, run.layout
@@ -179,8 +179,7 @@ def save(run: Training, saved) -> None:
         state=parallel.undivide(progress.state, run.divided, run.whole, layout),
         best_params=parallel.undivide(progress.best_params, run.divided.params, run.whole.params, layout),
     )
-    ckpt.wait(saved)
-    saved.save_async(int(progress.state.epoch), progress, overwrite=True)
+    saved.save(int(progress.state.epoch), progress)
 
 
 def embeddings(run: Training, params) -> tuple[np.ndarray, np.ndarray]:
@@ -306,8 +305,8 @@ def fit(
             save(run, saved)
         if stopped:
             if saved is not None:
-                ckpt.wait(saved)
+                saved.wait()
             raise KeyboardInterrupt(f"stopped after epoch {number}; the same command resumes.")
     if saved is not None:
-        ckpt.wait(saved)
+        saved.wait()
     return run

@@ -105,7 +105,7 @@ def host_shapes(whole):
     def leaf(x):
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
             x = jax.eval_shape(jax.random.key_data, x)
-        return np.empty(x.shape, x.dtype)
+        return np.zeros(x.shape, x.dtype)  # not what memory held: orbax compares it
 
     return jax.tree.map(leaf, whole)
 

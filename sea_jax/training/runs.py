@@ -169,7 +169,7 @@ def _train(bundle, config, folder, report, tell, notes, stop) -> Run:
         found = recommender(training, params, epoch)
         if writes:
             found.save(folder / workdir.RECOMMENDER)
-            files.write_json(folder / workdir.SUMMARY, summary)
+            files.write_json(folder / workdir.SUMMARY, files.sealed(summary))
     return run
 
 
@@ -219,7 +219,7 @@ def bundle_of(folder: Path, data_dir: str = "") -> Bundle:
     path = data_dir or config.data_dir
     if not path:
         raise SeaError(f"{folder / workdir.RECORD} names no dataset on disk; name the bundle with --data_dir.")
-    bundle = bundles.load(path, modalities=config.modalities)
+    bundle = bundles.load(path, modalities=config.modalities, verify_hashes=True)
     if record["data"] not in (bundle.manifest["hashes"], workdir.digest(bundle)):
         raise SeaError(f"{path} is not the data this run was trained on; name those with --data_dir.")
     return bundle

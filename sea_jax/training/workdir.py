@@ -78,8 +78,15 @@ def check_free(workdir: Path) -> None:
     """Raises SeaError for a folder that holds something else than a run, before anything is written there."""
     if workdir.exists() and not workdir.is_dir():
         raise SeaError(f"--workdir={workdir} is a file; name a folder.")
-    if workdir.is_dir() and not (workdir / RECORD).exists() and {path.name for path in workdir.iterdir()} - {LOCK}:
+    if not workdir.is_dir() or (workdir / RECORD).exists():
+        return
+    if {path.name for path in workdir.iterdir()} - {LOCK} - {path.name for path in unfinished(workdir)}:
         raise SeaError(f"--workdir={workdir} is not empty and holds no run; choose another folder.")
+
+
+def unfinished(workdir: Path) -> list[Path]:
+    """Files that a process was killed over while it wrote them."""
+    return [path for name in (RECORD, FLAGS, METRICS, SUMMARY, RECOMMENDER) for path in workdir.glob(f"tmp.*.{name}")]
 
 
 def claim(config: Config, bundle: Bundle, workdir: Path, resume: bool = True) -> None:
@@ -102,8 +109,10 @@ def claim(config: Config, bundle: Bundle, workdir: Path, resume: bool = True) ->
                 f"--workdir={workdir} holds a run on other data than {config.data_dir or bundle.name}; "
                 "choose another folder."
             )
+    for left in unfinished(workdir):
+        left.unlink(missing_ok=True)
+    files.write_json(path, files.sealed(record))  # first: a folder with anything else and no record is no run
     files.write_text(workdir / FLAGS, configs.flag_lines(config))
-    files.write_json(path, record)
 
 
 def read_record(workdir: Path) -> tuple[Config, dict]:
@@ -116,9 +125,10 @@ def read_record(workdir: Path) -> tuple[Config, dict]:
         if not isinstance(record.get(field), dict):
             raise SeaError(f"{path}: field {field} is missing or no object; {DAMAGED}.")
     try:
-        return configs.from_dict(record["config"]), record
+        config = configs.from_dict(record["config"])
     except SeaError as error:
         raise SeaError(f"{path}: {str(error).rstrip('.')}; {DAMAGED}.") from error
+    return config, files.unsealed(record, path, DAMAGED)
 
 
 def read_metrics(path: Path, epoch: int | None = None) -> list[dict]:
@@ -161,7 +171,7 @@ def read_summary(workdir: Path) -> dict:
     path = workdir / SUMMARY
     if not path.is_file():
         raise SeaError(f"--workdir={workdir} holds no finished run (no {SUMMARY}).")
-    return files.read_json(path, DAMAGED)
+    return files.unsealed(files.read_json(path, DAMAGED), path, DAMAGED)
 
 
 def seconds_of(records: list[dict]) -> list[float]:
