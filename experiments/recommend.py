@@ -1,4 +1,8 @@
-"""Top-k lists in the original ids: `python experiments/recommend.py --workdir=DIR --k=20 --output=FILE.csv`."""
+"""Top-k lists in the original ids: `python experiments/recommend.py --workdir=DIR --k=20 --output=FILE.csv`.
+
+A user's training items are left out. Items held out for validation and test are not: lists for a shop want a model that was
+trained on everything, from a bundle made with --split=random --ratios=1,0,0.
+"""
 
 from absl import flags
 

@@ -23,7 +23,7 @@ REMAKE = "make the bundle again with data_prep"
 LARGEST = 2**31 - 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Bundle:
     """A dataset.
 
@@ -46,6 +46,10 @@ class Bundle:
     missing: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     times: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     shown: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        modalities = ", ".join(self.features)
+        return f"<Bundle {self.name}: {self.num_users} users, {self.num_items} items, {len(self.train)} pairs, {modalities}>"
 
     @property
     def name(self) -> str:

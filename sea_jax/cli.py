@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging as python_logging
 import os
+import re
 import signal
 import sys
 import time
@@ -90,7 +91,13 @@ def from_flags(settings: type):
 def help_text() -> str:
     """The program's purpose and its flags in groups, one line each, with defaults."""
     main = sys.modules["__main__"]
-    own = [flag for flag in FLAGS.get_flags_for_module(main) if flag.name != "debug"]
+    settings_of = {field.name for _, fields in DEFINED for field in fields} | {"debug"}
+    own = [
+        flag
+        for module in (sys.modules[__name__], main)
+        for flag in FLAGS.get_flags_for_module(module)
+        if flag.name not in settings_of
+    ]
     lines = [(main.__doc__ or "").strip(), "", *map(_help_line, own)]
     for settings, fields in DEFINED:
         title = "How it is made"
@@ -190,6 +197,9 @@ def guarded(main: Callable[[list[str]], int | None], arguments: list[str]) -> in
     """The exit code of `main(arguments)`: 1 after an error of the user's, told in one line; 130 after Ctrl-C."""
     try:
         return main(arguments) or 0
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or Python would complain when it flushes
+        return 0
     except (SeaError, OSError) as error:
         if FLAGS.debug:
             raise
@@ -262,7 +272,9 @@ def sentence(error: Exception) -> str:
     """An error as one line for a person."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror.lower()}: {error.filename}" if error.filename else error.strerror.lower()
-    return " ".join(str(error).split())
+    message = " ".join(str(error).split())
+    missing = re.fullmatch(r"flag --(\w+)=None: Flag --\w+ must have a value other than None\.", message)
+    return f"--{missing[1]} is missing; --help says what it is." if missing else message
 
 
 if "debug" not in FLAGS:

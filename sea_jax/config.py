@@ -59,6 +59,7 @@ def setting(default: Any, help: str, *, numbers: bool = True, choices: tuple = (
     return dataclasses.field(default=default, metadata=metadata)
 
 
+@typing.no_type_check  # annotations say what fields become; `checked` says what may be given, in one sentence
 @dataclasses.dataclass(frozen=True)
 class Config:
     """All settings of a run. Defaults follow the paper; raises SeaError for a value that cannot be.

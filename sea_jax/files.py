@@ -34,6 +34,8 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     if target.exists() and not stat.S_ISREG(target.stat().st_mode):
         yield target
         return
+    if not target.parent.is_dir():
+        raise SeaError(f"the folder of {os.fspath(path)} does not exist; make it first, or name another file.")
     aside = target.with_name(f"tmp.{os.getpid()}.{target.name}")
     try:
         yield aside

@@ -43,7 +43,7 @@ FORMS = (
 )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Recommender:
     """Scores of items for users, as data: ids, seen items, and one of the forms that score.
 
@@ -74,6 +74,9 @@ class Recommender:
 
     def __post_init__(self):
         _check(self)
+
+    def __repr__(self) -> str:
+        return f"<Recommender: {len(self.user_ids)} users, {len(self.item_ids)} items>"
 
     @classmethod
     def from_vectors(cls, user_vectors: Any, item_vectors: Any, train_pairs: Any, **about: Any) -> "Recommender":

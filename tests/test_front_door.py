@@ -55,6 +55,22 @@ def test_frames_are_taken(arrays):
     frame = polars.DataFrame({"who": [f"u{u}" for u in train[:, 0]], "what": train[:, 1], "when": 0})
     bundle = sea_jax.build("frame", frame, features)
     assert pairs_of(bundle) == [(f"u{u}", i) for u, i in train.tolist()]
+    turned = polars.DataFrame({"item_id": train[:, 1], "user_id": train[:, 0]})
+    assert pairs_of(sea_jax.build("turned", turned, features)) == [tuple(pair) for pair in train.tolist()]
+
+
+def test_any_iterable_of_pairs_is_taken(arrays):
+    train, _, features = arrays
+    bundle = sea_jax.build("zipped", zip(train[:, 0].tolist(), train[:, 1].tolist(), strict=True), features)
+    assert pairs_of(bundle) == [tuple(pair) for pair in train.tolist()]
+    assert repr(bundle) == f"<Bundle zipped: {bundle.num_users} users, 15 items, 80 pairs, text, image>"
+
+
+def test_fit_says_what_it_needs(arrays):
+    with pytest.raises(sea_jax.SeaError, match="fit needs a Bundle, from build or load; it was given str"):
+        sea_jax.fit("toys")
+    with pytest.raises(sea_jax.SeaError, match="fit needs a Config"):
+        sea_jax.fit(sea_jax.build("toys", arrays[0], arrays[2]), {"epochs": 1})
 
 
 def test_repairs_are_told(arrays):

@@ -28,7 +28,7 @@ def build(
     Args:
       name: of the dataset.
       train, valid, test: pairs of user and item, strings or integers: an array (n, 2), two arrays or lists, or a pandas
-        or polars frame whose first two columns they are. Without `valid` the last epoch counts.
+        or polars frame with columns user and item, or whose first two columns they are. Without `valid` the last epoch counts.
       features: by modality, (I, d): row n belongs to item_ids[n].
       user_ids: all users; by default those that `train`, `valid` and `test` name, sorted.
       item_ids: the items in the order of the features' rows; 0 to I - 1 by default.
@@ -126,13 +126,13 @@ def _columns(pairs, split) -> tuple[np.ndarray, np.ndarray]:
     if pairs is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     if hasattr(pairs, "columns"):  # a frame of pandas or polars
-        if len(pairs.columns) < 2:
-            raise SeaError(f"{split} has {len(pairs.columns)} columns; it needs user and item.")
-        two = [np.asarray(pairs[name]) for name in list(pairs.columns)[:2]]
+        two = [np.asarray(pairs[name]) for name in _user_and_item(list(pairs.columns), split)]
     elif isinstance(pairs, tuple) and len(pairs) == 2 and np.ndim(pairs[0]) == 1 and np.ndim(pairs[1]) == 1:
         two = [np.asarray(column) for column in pairs]
     else:
-        pairs = np.asarray(pairs) if not isinstance(pairs, list | tuple) else _table(pairs, split)
+        if isinstance(pairs, str | dict) or not hasattr(pairs, "__iter__"):
+            raise SeaError(f"{split} must be pairs of user and item; it is of type {type(pairs).__name__}.")
+        pairs = pairs if isinstance(pairs, np.ndarray) else _table(list(pairs), split)
         if pairs.size == 0:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         if pairs.ndim != 2 or pairs.shape[1] != 2:
@@ -141,6 +141,16 @@ def _columns(pairs, split) -> tuple[np.ndarray, np.ndarray]:
     if len(two[0]) != len(two[1]):
         raise SeaError(f"{split} has {len(two[0])} users and {len(two[1])} items; they must be of one length.")
     return tuple(_plain(column, split, kind) for column, kind in zip(two, ("user", "item"), strict=True))
+
+
+def _user_and_item(names, split) -> list:
+    """The columns of a frame that hold users and items: by their names if these say so, else the first two."""
+    plain = [str(name).lower().replace("_", "").removesuffix("id") for name in names]
+    if plain.count("user") == plain.count("item") == 1:
+        return [names[plain.index("user")], names[plain.index("item")]]
+    if len(names) < 2:
+        raise SeaError(f"{split} has {len(names)} columns; it needs user and item.")
+    return names[:2]
 
 
 def _table(pairs, split) -> np.ndarray:

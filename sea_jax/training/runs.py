@@ -6,6 +6,7 @@ import os
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,7 +26,7 @@ READERS_OWN = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class Run:
     """A run that has been trained, in memory or in its folder.
 
@@ -41,6 +42,10 @@ class Run:
     folder: Path | None = None
     training: loop.Training | None = None
     data_dir: str = ""
+
+    def __repr__(self) -> str:
+        where = f" in {self.folder}" if self.folder else ""
+        return f"<Run of {self.config.backbone}{where}: {len(self.history)} epochs, {self.metrics.get('test', {})}>"
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
@@ -73,8 +78,8 @@ def recommender(training: loop.Training, params, epoch: int) -> Recommender:
 
 
 def fit(
-    bundle: Bundle,
-    config: Config | None = None,
+    bundle: Any,
+    config: Any = None,
     workdir: str | os.PathLike | None = None,
     report: Callable[[dict], None] = lambda record: None,
     *,
@@ -95,6 +100,10 @@ def fit(
     Returns: the run.
     Raises: SeaError for settings or data that cannot be.
     """
+    if not isinstance(bundle, Bundle):
+        raise SeaError(f"fit needs a Bundle, from build or load; it was given {type(bundle).__name__}.")
+    if not isinstance(config, Config | None):
+        raise SeaError(f"fit needs a Config, such as Config(epochs=10); it was given {type(config).__name__}.")
     config = dataclasses.replace(config or Config(), workdir="" if workdir is None else str(workdir))
     platform.prepare_platform(config)
     bundle = bundle.select(config.modalities)
@@ -183,7 +192,7 @@ def summarise(training: loop.Training, records: list[dict], params, epoch: int) 
         **loop.measure(training, params),
         "users": training.counts,
         "compile_seconds": platform.compile_seconds(),
-        "median_seconds_per_epoch": statistics.median(workdir.seconds_of(records) or [0.0]),
+        "median_seconds_per_epoch": statistics.median(workdir.seconds_of(records[1:] or records) or [0.0]),
         "device": f"{training.layout.parts} x {device.device_kind}",
         "computed_by": {
             name: getattr(training.config, name) for name in ("precision", "propagation", "club_fit", "features")
