@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import scipy.sparse
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from sea_jax import axis as ax
 from sea_jax.arrays import Array
@@ -92,7 +92,7 @@ class Backbone(nn.Module):
         """A parameter with a row per user or item, this device's rows."""
         return self.param(name, init, (-(-rows // self.parts), width))
 
-    def mine(self, rows: Float[Array, "all ..."], count: int) -> Float[Array, "rows ..."]:
+    def mine(self, rows: Shaped[Array, "all ..."], count: int) -> Shaped[Array, "rows ..."]:
         """This device's rows of an array with a row per user or item that every device holds whole."""
         if self.axis is None:
             return rows
