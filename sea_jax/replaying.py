@@ -152,7 +152,7 @@ class Arrays(dict):
     def __missing__(self, name):
         raise SeaError(f"the trajectory has no array {name!r}; {REMEDY}.")
 
-    def below(self, prefix: str) -> dict[str, np.ndarray]:
+    def below(self, prefix: str) -> dict:
         """Those whose names begin so, by the rest of their names."""
         return {name.removeprefix(prefix): x for name, x in self.items() if name.startswith(prefix)}
 

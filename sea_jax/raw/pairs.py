@@ -19,8 +19,8 @@ class Interactions:
 
     users: np.ndarray
     items: np.ndarray
-    user_ids: Sequence[str]
-    item_ids: Sequence[str]
+    user_ids: Sequence
+    item_ids: Sequence
     times: np.ndarray | None = None
     ratings: np.ndarray | None = None
     labels: np.ndarray | None = None
@@ -59,14 +59,14 @@ class Steps:
         return table
 
 
-def rated(table: Interactions, low: float) -> Interactions:
+def rated(table: Interactions, low: float | int) -> Interactions:
     """Those with a rating of at least `low`."""
     if table.ratings is None:
         raise SeaError("--min_rating needs a column of ratings; name it with --rating_column.")
     return table.keep(table.ratings >= low)
 
 
-def dated(table: Interactions, since: float | None, until: float | None) -> Interactions:
+def dated(table: Interactions, since: float | int | None, until: float | int | None) -> Interactions:
     """Those from `since` on and before `until`, in seconds since 1970."""
     if table.times is None:
         raise SeaError("--since and --until need a column of times; name it with --time_column.")

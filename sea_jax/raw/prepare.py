@@ -37,7 +37,7 @@ class Source:
     name: str
     interactions: Interactions
     items: Callable[[Sequence[str], Interactions | None], Items] | None = None
-    files: Sequence[Path] = ()
+    files: Sequence[str | Path] = ()
     features: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

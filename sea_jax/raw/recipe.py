@@ -11,7 +11,7 @@ from sea_jax.raw.splits import RULES
 class Recipe:
     """The choices; raises SeaError for a value that cannot be. The first fields are in the order in which they act."""
 
-    min_rating: float | None = setting(None, "ratings below are dropped")
+    min_rating: float | int | None = setting(None, "ratings below are dropped")
     since: str = setting("", "interactions before are dropped: a date such as 2020-12-31, or seconds since 1970")
     until: str = setting("", "interactions from then on are dropped")
     require: tuple[str, ...] = setting((), "what an item must have, of text, image, audio; others are dropped")
