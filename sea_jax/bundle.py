@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -116,8 +117,8 @@ def check_named(names: Iterable[str], known: Iterable[str], where: str | os.Path
 def build(
     name: str,
     splits: Mapping[str, np.ndarray],
-    num_users: int,
-    num_items: int,
+    num_users: Any,
+    num_items: Any,
     features: Mapping[str, np.ndarray],
     *,
     knn_k_max: int = 20,

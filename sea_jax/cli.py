@@ -158,7 +158,6 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     try:
         arguments = FLAGS([sys.argv[0], *expand(sys.argv[1:])])
         quieten(FLAGS.debug)
-        more_files()
         if len(arguments) > 1:
             raise SeaError(f"unexpected argument {arguments[1]}; every option is written --name=value.")
     except flags.Error as error:
@@ -168,15 +167,6 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         tell(error)
         sys.exit(1)
     app.run(lambda _: guarded(main, arguments), argv=arguments[:1], flags_parser=lambda argv: argv)
-
-
-def more_files() -> None:
-    """Raises the number of files that may be open to the system's hard limit: orbax keeps three for each checkpoint."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource  # not on every system
-
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def quieten(debug: bool) -> None:
