@@ -49,6 +49,7 @@ def test_help_lists_every_setting_on_a_screen():
     assert "--workdir=" in program("recommend", "--help").stdout
 
 
+@pytest.mark.slow
 def test_features_on_the_host_change_only_where_they_are(demo, tmp_path):
     train(demo, tmp_path / "device", "--epochs=2")
     train(demo, tmp_path / "host", "--epochs=2", "--features=host")
@@ -100,6 +101,7 @@ def test_train_evaluate_export_recommend(demo, tmp_path):
         assert [row["item"] for row in rows if row["user"] == f"user{user}"] == expected
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(demo, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     settings = ("--epochs=8", "--checkpoint_every=2")
@@ -129,6 +131,7 @@ def test_a_killed_run_goes_on_bit_for_bit(demo, tmp_path):
             np.testing.assert_array_equal(a[name], b[name])
 
 
+@pytest.mark.slow
 def test_resume_rules(demo, tmp_path):
     workdir = tmp_path / "run"
     train(demo, workdir, "--epochs=1")

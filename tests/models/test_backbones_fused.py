@@ -47,6 +47,7 @@ def quickly_compiled():
         ("dragon", {"text": 3}, {"train_features": True, "dragon_user_neighbours": 90}),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_trains_on_any_modalities(backbone, widths, settings):
     run = loop.prepare(random_bundle(widths), Config(backbone=backbone, **SMALL, **settings))
     trained = {f"{name}_feature_table" for name in widths} & set(run.progress.state.params)
@@ -100,6 +101,7 @@ def test_finite_gradients_with_all_hyperedges_dropped():
         assert (moved > 0) == (dropped is masks)
 
 
+@pytest.mark.slow
 def test_the_same_on_every_number_of_devices():
     root = Path(__file__).parent.parent.parent
     environment = os.environ | {

@@ -50,6 +50,7 @@ def prepared(bundle, backbone, **settings):
         ("pgl", {"text": 5}, {"pgl_dropout": 1.0}),
     ],
 )
+@pytest.mark.slow
 def test_trains_on_any_modalities(backbone, widths, settings):
     run = prepared(dataset(widths), backbone, **settings)
     run, record = loop.advance(run)
@@ -152,6 +153,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 def test_numbers_do_not_depend_on_the_number_of_devices():
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"

@@ -11,6 +11,7 @@ import pytest
 
 from sea_jax import bundle as bundles
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent.parent
 
 SCRIPT = """
