@@ -190,3 +190,14 @@ def test_odd_arrays_are_one_sentence(arrays, name):
         sea_jax.build("odd", **given)
     assert message in str(caught.value), str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_nobody_to_evaluate_is_told_and_not_0(arrays, tmp_path):
+    """Users 20 and 21 have held-out items and no training: nobody counts."""
+    train, _, features = arrays
+    held_out = np.array([[20, 0], [21, 3]])
+    bundle = sea_jax.build("nobody", train, features, valid=held_out, test=held_out[::-1])
+    run = sea_jax.fit(bundle, sea_jax.Config(epochs=1, **SMALL), workdir=tmp_path / "run")
+    assert run.metrics == {}
+    assert "nobody counts in test: no user has both training and held-out interactions there." in run.notes
+    assert not any(name.startswith(("valid/", "test/")) for name in run.history[0])
