@@ -196,7 +196,7 @@ def test_nobody_to_evaluate_is_told_and_not_0(arrays, tmp_path):
     """Users 20 and 21 have held-out items and no training: nobody counts."""
     train, _, features = arrays
     held_out = np.array([[20, 0], [21, 3]])
-    bundle = sea_jax.build("nobody", train, features, valid=held_out, test=held_out[::-1])
+    bundle = sea_jax.build("nobody", train, features, valid=held_out, test=np.array([[20, 1], [21, 4]]))
     run = sea_jax.fit(bundle, sea_jax.Config(epochs=1, **SMALL), workdir=tmp_path / "run")
     assert run.metrics == {}
     assert "nobody counts in test: no user has both training and held-out interactions there." in run.notes
