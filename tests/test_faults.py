@@ -202,7 +202,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(run, demo):
 
 def test_other_numbers_than_were_written_are_noticed(run, demo, monkeypatch):
     monkeypatch.setattr(checkpoints, "checksum", lambda tree: 1)
-    with pytest.raises(SeaError, match="no checkpoint in .* can be read"):
+    with pytest.raises(SeaError, match=r"no checkpoint in .* can be read"):
         resumed(demo, run)
 
 
