@@ -164,8 +164,8 @@ def test_a_missing_package_is_one_sentence_with_its_extra(monkeypatch, modality,
         return real(name, *rest)
 
     monkeypatch.setattr(base.importlib, "import_module", without)
-    if package == "safetensors":
-        pytest.importorskip("tokenizers")
+    for other in {"safetensors": ["tokenizers"], "sentence_transformers": ["torch"]}.get(package, []):
+        pytest.importorskip(other)  # what the encoder asks for before it
     with pytest.raises(
         SeaError, match=rf'needs {package}, which is not installed; run pip install "sea_jax\[{extra}\]"'
     ):
