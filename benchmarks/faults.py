@@ -24,7 +24,7 @@ import jax
 from absl import flags
 
 from benchmarks import bad_input, disk_faults
-from benchmarks.forked import EPOCHS, MODELS, forks, result, run, train
+from benchmarks.forked import EPOCHS, FOUR, MODELS, forks, result, run, train
 from sea_jax import bundle as bundles
 from sea_jax import cli, files
 from sea_jax.errors import SeaError
