@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
@@ -13,13 +14,15 @@ from sea_jax.data import Data
 class Batch(NamedTuple):
     """Training triples; every device holds the whole batch and works on its share.
 
-    users, positives, negatives: (n,) int32. weights: (n,) float32, 0 for padding.
+    users, positives, negatives: (n,) int32. weights: (n,) float32, 0 for padding. further_negatives: (n, e) int32, which
+    the ranking alone compares with, or None.
     """
 
     users: Int[Array, " n"]
     positives: Int[Array, " n"]
     negatives: Int[Array, " n"]
     weights: Float[Array, " n"]
+    further_negatives: Int[Array, "n e"] | None = None
 
 
 class Draws(NamedTuple):
@@ -27,11 +30,13 @@ class Draws(NamedTuple):
 
     permutations: by modality, (I,) int32, the CLUB negatives: row i is compared with row permutations[m][i].
     candidates: (n,) int32 distinct items that the alignment compares with, or None for all. noise: the backbone's own.
+    rivals: (n,) int32 distinct items that the softmax ranking compares with, or None for all.
     """
 
     permutations: dict[str, Int[Array, " items"]]
     candidates: Int[Array, " n"] | None = None
     noise: Any = None
+    rivals: Int[Array, " n"] | None = None
 
 
 def mean(total: Array, count: Array, axis: ax.Axis) -> Array:
@@ -47,4 +52,4 @@ def weights_of(data: Data, name: str) -> Float[Array, " items"]:
 def padded(batch: Batch, axis: ax.Axis) -> Batch:
     """The batch with as many rows as divide evenly over the devices, the further ones weighing nothing."""
     padding = -batch.users.shape[0] % ax.size(axis)
-    return Batch(*(jnp.pad(column, (0, padding)) for column in batch))
+    return jax.tree.map(lambda column: jnp.pad(column, [(0, padding)] + [(0, 0)] * (column.ndim - 1)), batch)

@@ -37,7 +37,7 @@ GROUPS = {  # the first setting of each group that --help shows
     "data_dir": "Paths and time",
     "modalities": "Data",
     "backbone": "Model",
-    "bpr_base": "Loss",
+    "ranking_loss": "Loss",
     "learning_rate": "Optimiser",
     "topk": "Evaluation and stopping",
     "precision": "How it is computed",
@@ -110,6 +110,19 @@ class Config:
     smore_contrast_weight: float = setting(0.01, "SMORE: weight of the contrast with content", low=0.0)
     dragon_user_neighbours: int = setting(40, "DRAGON: nearest users of each user", low=1)
 
+    ranking_loss: str = setting(
+        "bpr",
+        "loss of the ranking: a pair of items, or a user's direction against all items (they are then ranked by direction)",
+        choices=("bpr", "softmax"),
+    )
+    negatives: int = setting(1, "negatives that BPR compares each positive with", low=1)
+    ranking_temperature: float = setting(0.15, "temperature of the softmax ranking", low=1e-4)
+    ranking_candidates: int = setting(
+        0, "items drawn in each step as rivals in the softmax ranking, with logQ correction; 0: all", low=0
+    )
+    ranking_masks_seen: bool = setting(
+        False, "whether the user's other training items are no rivals in the softmax ranking"
+    )
     bpr_base: float | None = setting(None, "base of the logarithm in BPR", above=1.0)
     reg_weight: float | None = setting(None, "weight of the backbone's own penalty", low=0.0)
     alignment: str | None = setting(

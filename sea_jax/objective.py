@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from sea_jax import axis as ax
 from sea_jax import losses, own_terms
@@ -13,7 +13,9 @@ from sea_jax.arrays import Array
 from sea_jax.batch import Batch, Draws, mean, padded, weights_of
 from sea_jax.config import Config, modality_pairs
 from sea_jax.data import Data
+from sea_jax.models.layers import normalise
 from sea_jax.models.separation import Representation, Separated
+from sea_jax.sampling import Interactions
 
 NEEDS_CONDITIONAL = ("club", "club_all_pairs", "l1out")  # separations whose q is fitted in every step
 
@@ -42,8 +44,8 @@ def objective(
     batch = padded(batch, axis)
     parts, total = {}, 0.0
     if config.backbone not in RANKED_BY_OWN_TERMS:
-        parts["bpr"] = bpr(representation, batch, config, axis)
-        total = parts["bpr"]
+        total = RANKINGS[config.ranking_loss](representation, batch, draws, data, config, axis)
+        parts[config.ranking_loss] = total
     for name, (weight, term) in OWN_TERMS[config.backbone](representation, batch, data, config, axis).items():
         parts[name] = term
         total = total + weight * term
@@ -65,22 +67,80 @@ def objective(
     return total, parts | {"total": total}
 
 
-# Ranking: the score of the positive against that of the negative.
+# Ranking: the positive's score against a negative's, or the user's direction against the directions of all items.
 
 
 @jax.named_scope("bpr")
-def bpr(representation: Representation, batch: Batch, config: Config, axis: ax.Axis) -> Array:
-    """This device's share of BPR over the batch."""
-    return bpr_of(representation.user, representation.item, batch, config, axis)
+def bpr(representation: Representation, batch: Batch, draws: Draws, data: Data, config: Config, axis: ax.Axis) -> Array:
+    """This device's share of BPR over the batch, a mean over each row's negatives."""
+    user = ax.take_rows(representation.user, batch.users, axis)
+    weights = ax.local_slice(batch.weights, axis)
+
+    def score(items):
+        return jnp.sum(user * ax.take_rows(representation.item, items, axis), axis=1)
+
+    positive, negatives = score(batch.positives), [batch.negatives]
+    if batch.further_negatives is not None:
+        negatives += list(batch.further_negatives.T)
+    found = [losses.bpr(positive, score(items), weights, base=config.bpr_base) for items in negatives]
+    return mean(sum(total for total, _ in found), sum(count for _, count in found), axis)
 
 
-def bpr_of(users, items, batch: Batch, config: Config, axis: ax.Axis) -> Array:
-    """This device's share of BPR over the batch, of any tables of users and items of one width."""
-    user = ax.take_rows(users, batch.users, axis)
-    positive = jnp.sum(user * ax.take_rows(items, batch.positives, axis), axis=1)
-    negative = jnp.sum(user * ax.take_rows(items, batch.negatives, axis), axis=1)
-    total, count = losses.bpr(positive, negative, ax.local_slice(batch.weights, axis), base=config.bpr_base)
-    return mean(total, count, axis)
+@jax.named_scope("softmax")
+def softmax(
+    representation: Representation, batch: Batch, draws: Draws, data: Data, config: Config, axis: ax.Axis
+) -> Array:
+    """This device's share of the softmax ranking: Solosim of the batch's users against all items or those drawn.
+
+    - log( exp(cos(u, i) / t) / sum over items j of exp(cos(u, j) / t) ), j not among the user's other training items
+    where --ranking_masks_seen is set. Drawn rivals weigh 1 / their probability.
+
+    Source: Wu et al. 2024 (arXiv 2201.02327), here over all items.
+    """
+    user = normalise(ax.take_rows(representation.user, batch.users, axis))
+    item = normalise(representation.item)
+    positives, weights = (ax.local_slice(column, axis) for column in (batch.positives, batch.weights))
+    num_items = ax.psum(jnp.sum(data.item_weights), axis)
+    rows = item.shape[0] * ax.size(axis)
+    seen = seen_items(data.interactions, ax.local_slice(batch.users, axis)) if config.ranking_masks_seen else None
+    if draws.rivals is None:
+        found = losses.solosim(
+            user, ax.gather_rows(item, axis), positives, weights,
+            temperature=config.ranking_temperature,
+            candidate_weights=None if axis is None else ax.gather_rows(data.item_weights, axis),
+            left_out=seen, unit_rows=True,
+        )  # fmt: skip
+        return mean(*found, axis)
+    count = draws.rivals.shape[0]
+    drawn = jnp.pad(draws.rivals, (0, -count % ax.size(axis)))
+    rivals = ax.gather_rows(ax.take_rows(item, drawn, axis), axis)[:count]
+    place = jnp.full(rows + 1, -1, jnp.int32).at[draws.rivals].set(jnp.arange(count, dtype=jnp.int32))
+    found = losses.solosim_sampled(
+        user, ax.take_rows(item, batch.positives, axis), rivals,
+        place[positives], weights,
+        temperature=config.ranking_temperature, probability=count / num_items,
+        left_out=None if seen is None else place[seen], unit_rows=True,
+    )  # fmt: skip
+    return mean(*found, axis)
+
+
+def seen_items(interactions: Interactions, users: Int[Array, " n"]) -> Int[Array, "n e"]:
+    """The training items of each user, -1 for padding."""
+    start, end = interactions.starts[users], interactions.starts[users + 1]
+    place = start[:, None] + jnp.arange(2 ** interactions.rounds.shape[0] - 1)  # at least as many as anybody has
+    items = interactions.items[jnp.minimum(place, interactions.items.shape[0] - 1)]
+    return jnp.where(place < end[:, None], items, -1)
+
+
+# Each: (representation, batch, draws, data, config, axis) -> this device's share of the ranking's loss.
+RANKINGS: dict[str, Callable] = {"bpr": bpr, "softmax": softmax}
+
+
+def ranked_rows(representation: Representation, config: Config) -> tuple[Array, Array]:
+    """The rows of users and items whose inner products rank; items of length 1 where the loss compares directions."""
+    if config.ranking_loss == "softmax" and config.backbone not in RANKED_BY_OWN_TERMS:
+        return representation.user, normalise(representation.item)
+    return representation.user, representation.item
 
 
 # SEA's terms: the separation of each modality, the alignment of each pair.

@@ -97,6 +97,7 @@ def test_the_recipe_of_a_baseline_runs(demo):
 def test_tables_have_the_keys_of_their_settings():
     """objective's tables, the registry and config's choices are one list each."""
     choices = {field.name: set(field.metadata["choices"]) for field in dataclasses.fields(Config)}
+    assert set(objective.RANKINGS) == choices["ranking_loss"]
     assert set(objective.SEPARATIONS) == choices["separation"] - {"none"}
     assert set(objective.ALIGNMENTS) == choices["alignment"] - {"none"}
     assert set(objective.OWN_TERMS) == choices["backbone"] == set(BACKBONES)

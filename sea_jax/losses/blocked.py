@@ -19,7 +19,7 @@ def logsumexp_sum(
     candidates: Float[Array, "m d"],
     candidate_weights: Float[Array, " m"] | None,
     weights: Float[Array, " n"],
-    excluded: Int[Array, " n"] | None = None,
+    excluded: Int[Array, "n e"] | None = None,
     own: Float[Array, " n"] | None = None,
     bound: float | None = None,
     block: int | None = None,
@@ -34,7 +34,7 @@ def logsumexp_sum(
       candidates: (m, d).
       candidate_weights: (m,) v, 0 leaves a candidate out; a constant, it gets no gradient; all 1 if None.
       weights: (n,) w.
-      excluded: (n,) a candidate that each anchor leaves out (-1: none); none if None.
+      excluded: (n, e) candidates that each anchor leaves out (-1: none); none if None.
       own: (n,) one more logit of each anchor; none if None.
       bound: a number that no logit exceeds, and that none is so far below (more than 60) that exp would lose it, where
         one is known; else each anchor's largest logit is looked for, in one more pass over the matrix.
@@ -65,8 +65,11 @@ def _by_anchor(anchors, candidates, weighted, weights, excluded, own, *, bound, 
     def body(to_candidates, inputs):
         anchors, weights, excluded, own = inputs
         logits = candidates @ anchors.T  # [m, block]: twice as fast on CPU as [block, m] at m = 18,357
-        if excluded is not None:
-            logits = jnp.where(jnp.arange(logits.shape[0])[:, None] == excluded, -jnp.inf, logits)
+        if excluded is not None and excluded.shape[1] == 1:  # faster than a scatter
+            logits = jnp.where(jnp.arange(logits.shape[0])[:, None] == excluded[:, 0], -jnp.inf, logits)
+        elif excluded is not None:
+            row = jnp.where(excluded < 0, logits.shape[0], excluded)  # past the end: dropped
+            logits = logits.at[row, jnp.arange(logits.shape[1])[:, None]].set(-jnp.inf, mode="drop")
         largest = bound
         if bound is None:
             logits = jnp.where(weighted[:, -1:] > 0, logits, -jnp.inf)
@@ -89,7 +92,7 @@ def _by_anchor(anchors, candidates, weighted, weights, excluded, own, *, bound, 
 def _forward(anchors, candidates, candidate_weights, weights, excluded, own, bound, block):
     check_shapes(
         "logsumexp_sum", anchors=(anchors, "n d"), candidates=(candidates, "m d"),
-        candidate_weights=(candidate_weights, "m"), weights=(weights, "n"), excluded=(excluded, "n"), own=(own, "n"),
+        candidate_weights=(candidate_weights, "m"), weights=(weights, "n"), excluded=(excluded, "n e"), own=(own, "n"),
     )  # fmt: skip
     count = candidates.shape[0]
     v = jnp.ones(count, candidates.dtype) if candidate_weights is None else candidate_weights

@@ -15,6 +15,7 @@ def solosim(
     *,
     temperature: float,
     candidate_weights: Float[Array, " m"] | None = None,
+    left_out: Int[Array, "n e"] | None = None,
     unit_rows: bool = False,
     block: int | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -30,6 +31,8 @@ def solosim(
       temperature: t.
       candidate_weights: (m,) w: 0 leaves a candidate out, 1 / (its probability of having been drawn) makes the
         sum over drawn candidates unbiased; all 1 if None.
+      left_out: (n, e) candidates that are no rivals of the anchor's positive (-1: none); the positive itself may be
+        among them and counts, with weight 1, in any case.
       unit_rows: all rows have length 1 or less: their logits are bounded, which spares a pass over them.
       block: anchors at a time, see `logsumexp_sum`.
     Returns: weighted sum over anchors, sum of weights.
@@ -43,14 +46,15 @@ def solosim(
     """
     check_shapes(
         "solosim", anchors=(anchors, "n d"), candidates=(candidates, "m d"), positives=(positives, "n"),
-        weights=(weights, "n"), candidate_weights=(candidate_weights, "m"),
+        weights=(weights, "n"), candidate_weights=(candidate_weights, "m"), left_out=(left_out, "n e"),
     )  # fmt: skip
     weights = jnp.ones(anchors.shape[0], anchors.dtype) if weights is None else weights
     anchors = anchors / temperature
     # Padding anchors may name a candidate past the end; any will do, they weigh nothing.
     own = jnp.sum(anchors * candidates[jnp.minimum(positives, candidates.shape[0] - 1)], axis=1)
+    rivals = {} if left_out is None else {"excluded": jnp.column_stack([left_out, positives]), "own": own}
     log_sum = logsumexp_sum(
-        anchors, candidates, candidate_weights, weights, bound=_bound(temperature, unit_rows), block=block
+        anchors, candidates, candidate_weights, weights, bound=_bound(temperature, unit_rows), block=block, **rivals
     )
     return log_sum - weights @ own, jnp.sum(weights)
 
@@ -65,6 +69,7 @@ def solosim_sampled(
     temperature: float,
     probability: float | Float[Array, ""],
     candidate_weights: Float[Array, " m"] | None = None,
+    left_out: Int[Array, "n e"] | None = None,
     unit_rows: bool = False,
     block: int | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -84,6 +89,7 @@ def solosim_sampled(
       temperature: t.
       probability: of a candidate to have been drawn.
       candidate_weights: (m,) weight of each drawn candidate, 0 leaves it out; all 1 if None.
+      left_out: (n, e) places among the drawn of candidates that are no rivals (-1: none); none if None.
       unit_rows, block: as for `solosim`.
     Returns: weighted sum over anchors, sum of weights.
 
@@ -98,14 +104,16 @@ def solosim_sampled(
     check_shapes(
         "solosim_sampled", anchors=(anchors, "n d"), positives=(positives, "n d"), candidates=(candidates, "m d"),
         place=(place, "n"), weights=(weights, "n"), candidate_weights=(candidate_weights, "m"),
+        left_out=(left_out, "n e"),
     )  # fmt: skip
     weights = jnp.ones(anchors.shape[0], anchors.dtype) if weights is None else weights
     anchors = anchors / temperature
     own = jnp.sum(anchors * positives, axis=1)
     # log(e^own + sum / p) = log(p e^own + sum) - log p, so that the candidates stay as they are.
     log_probability = jnp.log(probability)
+    excluded = place[:, None] if left_out is None else jnp.column_stack([left_out, place])
     log_sum = logsumexp_sum(
-        anchors, candidates, candidate_weights, weights, place, own + log_probability,
+        anchors, candidates, candidate_weights, weights, excluded, own + log_probability,
         bound=_bound(temperature, unit_rows), block=block,
     )  # fmt: skip
     return log_sum - weights @ (own + log_probability), jnp.sum(weights)

@@ -22,6 +22,7 @@ from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, means, ranking_data, user_counts
 from sea_jax.graph import resolve_propagation
 from sea_jax.models.backbones import BACKBONES, Backbone
+from sea_jax.objective import RANKED_BY_OWN_TERMS
 from sea_jax.recommender import Recommender
 from sea_jax.training import checkpoints as ckpt
 from sea_jax.training import fit_kernel, parallel
@@ -79,6 +80,11 @@ def check_fits(config: Config, bundle: Bundle) -> None:
         raise SeaError("--club_fit_pairs=across_modalities needs two modalities; the data have one.")
     if config.features == "host" and config.train_features:
         raise SeaError("--features=host is for frozen features; these are trained along (--train_features).")
+    if config.backbone in RANKED_BY_OWN_TERMS and (config.ranking_loss != "bpr" or config.negatives > 1):
+        name = "ranking_loss" if config.ranking_loss != "bpr" else "negatives"
+        raise SeaError(
+            f"--{name}={getattr(config, name)} needs a ranking by pairs; --backbone={config.backbone} has its own terms."
+        )
     if not BACKBONES[config.backbone].has_modalities:
         for name in ("separation", "alignment"):
             if getattr(config, name) != "none":

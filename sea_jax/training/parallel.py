@@ -19,6 +19,7 @@ from sea_jax.data import Data
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, factors, metric_sums
 from sea_jax.models.backbones import Backbone
+from sea_jax.objective import ranked_rows
 from sea_jax.training import hosts
 from sea_jax.training.step import epoch
 
@@ -213,8 +214,7 @@ def make_programs(model: Backbone, config: Config, divided, layout: Layout) -> P
     """The compiled programs of a run; `divided` says which leaves of the state have their rows divided."""
 
     def embed(params, data):
-        representation = model.apply({"params": params}, data)
-        return representation.user, representation.item
+        return ranked_rows(model.apply({"params": params}, data), config)
 
     def rank(params, data, ranking: RankingData):
         score = factors(*embed(params, data), model.num_items, layout.axis)

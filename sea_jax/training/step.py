@@ -134,7 +134,20 @@ def draw(key: Array, model: Backbone, config: Config) -> Draws:
         candidates = sampling.permutations(own_key, 1, model.num_items)[0, : config.solosim_candidates]
     # fold_in repeats what split gives at the same number, so that the numbers from here on are further ones.
     noise = model.draw(jax.random.fold_in(key, len(modalities) + 1))
-    return Draws(dict(zip(modalities, permutations, strict=False)), candidates, noise)
+    rivals = None
+    if config.ranking_loss == "softmax" and 0 < config.ranking_candidates < model.num_items:
+        own_key = jax.random.fold_in(key, len(modalities) + 2)
+        rivals = sampling.permutations(own_key, 1, model.num_items)[0, : config.ranking_candidates]
+    return Draws(dict(zip(modalities, permutations, strict=False)), candidates, noise, rivals)
+
+
+def draw_batch(key: Array, data: Data, config: Config, users, positives, weights) -> Batch:
+    """The batch with its negatives."""
+    further = None
+    if config.negatives > 1:
+        keys = [jax.random.fold_in(key, number) for number in range(1, config.negatives)]
+        further = jnp.stack([sampling.sample_negatives(one, data.interactions, users) for one in keys], axis=1)
+    return Batch(users, positives, sampling.sample_negatives(key, data.interactions, users), weights, further)
 
 
 def epoch(
@@ -152,9 +165,8 @@ def epoch(
     def body(state, inputs):
         number, (users, positives, weights) = inputs
         negative_key, draw_key = jax.random.split(jax.random.fold_in(step_key, number))
-        negatives = sampling.sample_negatives(negative_key, data.interactions, users)
         draws = draw(draw_key, model, config)
-        batch = Batch(users, positives, negatives, weights)
+        batch = draw_batch(negative_key, data, config, users, positives, weights)
         state, parts, _ = step(state, data, batch, draws, model=model, config=config, axis=axis, divided=divided)
         return state, parts
 

@@ -107,7 +107,7 @@ def test_every_argument_of_the_blocked_sum_has_its_gradient(rng, bound):
         return weights @ jnp.log(each.sum(axis=1) + jnp.exp(own))
 
     def blocked(anchors, candidates, weights, own):
-        return losses.logsumexp_sum(anchors, candidates, v, weights, excluded, own, bound, 4)
+        return losses.logsumexp_sum(anchors, candidates, v, weights, excluded[:, None], own, bound, 4)
 
     arguments = anchors, candidates, weights, own
     expected, found = (jax.value_and_grad(f, argnums=(0, 1, 2, 3))(*arguments) for f in (dense, blocked))

@@ -35,7 +35,7 @@ ACCEPTED = {
         "candidates": OTHER_ROWS,
         "candidate_weights": np.ones(M),
         "weights": WEIGHTS,
-        "excluded": PLACES,
+        "excluded": np.zeros((N, E), np.int32),
         "own": WEIGHTS,
     },
     "mine": SCORES | {"log_average": SCALAR},
@@ -51,6 +51,7 @@ ACCEPTED = {
         "weights": WEIGHTS,
         "temperature": 1.0,
         "candidate_weights": np.ones(M),
+        "left_out": np.zeros((N, E), np.int32),
     },
     "solosim_sampled": {
         "anchors": ROWS,
@@ -61,6 +62,7 @@ ACCEPTED = {
         "temperature": 1.0,
         "probability": 0.5,
         "candidate_weights": np.ones(M),
+        "left_out": np.zeros((N, E), np.int32),
     },
     "tuba": SCORES | {"log_baseline": SCALAR},
     "vub": {"mean": ROWS, "logvar": ROWS, "weights": WEIGHTS},
@@ -74,7 +76,10 @@ OWN_AXIS = {
     ("frobenius", "b"): 1,
     ("off_diagonal", "x"): 1,
     ("off_diagonal", "y"): 1,
+    ("logsumexp_sum", "excluded"): 1,
+    ("solosim", "left_out"): 1,
     ("solosim_sampled", "candidates"): 0,
+    ("solosim_sampled", "left_out"): 1,
 } | {(name, "joint"): 0 for name in ("donsker_varadhan", "mine", "nwj", "smile", "tuba")}
 
 

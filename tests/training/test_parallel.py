@@ -77,8 +77,22 @@ def run(demo, settings, parts):
         ({"backbone": "vbpr", "split": "representation"}, (1, 3)),
         ({"solosim_candidates": 13}, (1, 3)),
         ({"club_fit": "kernel"}, (1, 3)),
+        ({"ranking_loss": "softmax"}, (1, 3)),
+        ({"ranking_loss": "softmax", "ranking_candidates": 13, "ranking_masks_seen": True}, (1, 3)),
+        ({"negatives": 3}, (1, 3)),
     ],
-    ids=["default", "float64", "jraph", "l1out", "vbpr", "drawn_candidates", "kernel"],
+    ids=[
+        "default",
+        "float64",
+        "jraph",
+        "l1out",
+        "vbpr",
+        "drawn_candidates",
+        "kernel",
+        "softmax",
+        "drawn_rivals",
+        "negatives",
+    ],
 )
 def test_losses_and_embeddings_equal_those_of_one_device(demo, tiny, settings, parts):
     found = run(tiny if settings.get("float64") else demo, settings, parts)
