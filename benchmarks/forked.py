@@ -22,7 +22,6 @@ SETTINGS = (
     "--batch_size=64", "--club_steps=2", "--topk=5,20", "--learning_rate=1e-2", "--patience=0", "--quiet",
     "--checkpoint_every=1", f"--epochs={EPOCHS}",
 )  # fmt: skip
-MODELS = {"lightgcn": ("--backbone=lightgcn",), "sea": ()}
 FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 LONGEST = 90  # seconds for a program
 
@@ -73,7 +72,7 @@ def _be(argv, said, environment, largest, cwd) -> None:
 def train(data: Path, folder: Path, model: str, **more) -> Program:
     """A training on the tiny data."""
     return start(
-        "experiments/train", f"--data_dir={data}", f"--workdir={folder}", *SETTINGS, *MODELS[model],
+        "experiments/train", f"--data_dir={data}", f"--workdir={folder}", *SETTINGS, f"--backbone={model}",
         f"--devices={'all' if more.get('environment') else 1}", said=Path(f"{folder}.said"), **more,
     )  # fmt: skip
 
