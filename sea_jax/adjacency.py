@@ -63,16 +63,58 @@ def nearest_items(
             scores[:, absent] = -np.inf
             scores[absent[start : start + block]] = -np.inf
         scores[rows, start + rows] = np.inf
-        # argpartition alone would break ties at the boundary arbitrarily: keep all that tie with the k-th.
-        threshold = np.partition(scores, count - k, axis=1)[:, count - k]
-        for row in rows:
-            candidates = np.flatnonzero(scores[row] >= threshold[row])
-            order = np.argsort(-scores[row, candidates], kind="stable")[:k]
-            nearest = candidates[order]
+        for row, nearest in zip(rows, _highest(scores, k), strict=True):
             indices[start + row] = np.where(np.isneginf(scores[row, nearest]), start + row, nearest)
         scores[rows, start + rows] = own
         similarities[start : start + block] = np.take_along_axis(scores, indices[start : start + block], axis=1)
     return indices, similarities
+
+
+def nearest_of_new(
+    new: Shaped[np.ndarray, "n d"],
+    old: Shaped[np.ndarray, "items d"],
+    k_max: int,
+    absent: Bool[np.ndarray, " n"],
+    barred: Bool[np.ndarray, "items"],
+    *,
+    block: int = 1024,
+) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
+    """The lists of new items, numbered after the old ones: the item itself, then the most similar old items.
+
+    Args:
+      new, old: features, as in `nearest_items`.
+      k_max: how many.
+      absent: (n,) new items whose rows say nothing: their lists hold themselves alone.
+      barred: (I,) old items that are nobody's neighbours.
+    Returns: (n, k) int32 item numbers and (n, k) float32 similarities, as `nearest_items` gives them to an item of the
+      catalogue with these features.
+    """
+    unit, known = _unit_rows(new), _unit_rows(old)
+    k = min(k_max, len(known) + 1)
+    indices, similarities = np.empty((len(unit), k), np.int32), np.empty((len(unit), k), np.float32)
+    for start in range(0, len(unit), block):
+        rows = unit[start : start + block]
+        scores = np.concatenate([rows @ known.T, np.einsum("nd,nd->n", rows, rows)[:, None]], axis=1)
+        plain = scores.copy()
+        scores[:, :-1][:, barred] = -np.inf
+        scores[absent[start : start + block], :-1] = -np.inf
+        scores[:, -1] = np.inf
+        for row, nearest in enumerate(_highest(scores, k)):
+            nearest = np.where(np.isneginf(scores[row, nearest]), len(known), nearest)
+            similarities[start + row] = plain[row, nearest]
+            indices[start + row] = np.where(nearest == len(known), len(known) + start + row, nearest)
+    return indices, similarities
+
+
+def _highest(scores: Float[np.ndarray, "n m"], k: int) -> list[np.ndarray]:
+    """Columns of the k highest scores of each row, falling, ties by lower column."""
+    # argpartition alone would break ties at the boundary arbitrarily: keep all that tie with the k-th.
+    threshold = np.partition(scores, scores.shape[1] - k, axis=1)[:, scores.shape[1] - k]
+    found = []
+    for row, least in zip(scores, threshold, strict=True):
+        candidates = np.flatnonzero(row >= least)
+        found.append(candidates[np.argsort(-row[candidates], kind="stable")[:k]])
+    return found
 
 
 def _unit_rows(features: Shaped[np.ndarray, "items d"]) -> Float[np.ndarray, "items d"]:

@@ -19,7 +19,7 @@ from sea_jax.files import sha256
 SCHEMA = 2
 READABLE = (1, 2)  # 2 adds missing.npz, times.npz, shown.npz and ids that are numbers
 SPLITS = ("train", "valid", "test")
-SHOWN = ("titles", "pictures")
+SHOWN = ("titles", "pictures", "categories")
 REMAKE = "make the bundle again with data_prep"
 LARGEST = 2**31 - 1
 
@@ -32,7 +32,7 @@ class Bundle:
     test may be empty. adjacency: (U + I, U + I) float32 CSR, users first. neighbours: by modality, (I, k_max) int32
     nearest items and float32 similarities. features: by modality, (I, d_m) float32. user_ids, item_ids: original ids,
     strings or integers, or None. missing: by modality that some item lacks, (I,) bool. times: by split, (n,) int64
-    seconds since 1970, or empty. shown: "titles" and "pictures", (I,) strings, those there are.
+    seconds since 1970, or empty. shown: "titles", "pictures" and "categories", (I,) strings, those there are.
     """
 
     manifest: dict

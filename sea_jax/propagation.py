@@ -73,3 +73,16 @@ def light_gcn(
     """
     nodes = propagate(matrix, jnp.concatenate([users, items]), layers, axis) / (layers + 1)
     return nodes[: users.shape[0]], nodes[users.shape[0] :]
+
+
+def light_gcn_basket(
+    matrix: Matrix, users: Float[Array, "u width"], items: Float[Array, "i width"], layers: int, axis: ax.Axis
+):
+    """What each of this device's items gives, after LightGCN, a user with an edge to it and no row of its own.
+
+    Times the roots of both degrees: sum over l = 0 .. layers - 1 of (A^l [users; items]) / (layers + 1).
+    """
+    if layers == 0:
+        return jnp.zeros_like(items)
+    nodes = propagate(matrix, jnp.concatenate([users, items]), layers - 1, axis) / (layers + 1)
+    return nodes[users.shape[0] :]

@@ -1,46 +1,22 @@
-"""Recommendations from whatever scores: lists, similar items, baskets; one checked file. NumPy alone."""
+"""Recommendations from whatever scores: lists, similar items, baskets. NumPy alone."""
 
-import contextlib
 import dataclasses
 import functools
-import hashlib
-import json
 import numbers
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from sea_jax import files
+from sea_jax import baskets, control, recommender_file
+from sea_jax.control import Control
 from sea_jax.errors import SeaError
+from sea_jax.recommender_file import SAVE_AGAIN, about, check, floats, listed
 
-SCHEMA = 1
 BLOCK_BYTES = 64 << 20  # of scores at hand at any moment
 CHUNK_BYTES = 1 << 20  # of items that stay in the cache while the users of a block pass by
-LARGEST = 1e15  # no sum of products of such numbers overflows float32
-SAVE_AGAIN = "save the recommender again"
-
-# Dtype and axes of each array; axes of one name have one length.
-ARRAYS = {
-    "seen_starts": (np.int64, ("users + 1",)),
-    "seen_items": (np.int32, ("seen",)),
-    "user_vectors": (np.float32, ("users", "d")),
-    "item_vectors": (np.float32, ("items", "d")),
-    "item_weights": (np.float32, ("items", "items")),
-    "weight_starts": (np.int64, ("items + 1",)),
-    "weight_items": (np.int32, ("weights",)),
-    "weight_values": (np.float32, ("weights",)),
-    "item_scores": (np.float32, ("items",)),
-}
-# What scores: a recommender has all arrays of one line and none of the others.
-FORMS = (
-    ("user_vectors", "item_vectors"),
-    ("item_weights",),
-    ("weight_starts", "weight_items", "weight_values"),
-    ("item_scores",),
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -53,8 +29,9 @@ class Recommender:
 
     user_ids, item_ids: (U,) and (I,) int64 or str. seen_starts: (U + 1,) int64; seen_items: int32, rising within a
     user. user_vectors, item_vectors: (U, d) and (I, d) float32. item_weights: (I, I) float32; or as rows of a sparse
-    matrix weight_starts (I + 1,) int64, weight_items int32, weight_values float32. item_scores: (I,) float32. titles:
-    of items, or None. notes: JSON (model, dataset, versions, metrics). extras: further arrays by name, kept as they are.
+    matrix weight_starts (I + 1,) int64, weight_items int32, weight_values float32. item_scores: (I,) float32. titles,
+    categories: of items, or None. notes: JSON (model, dataset, versions, metrics). extras: further arrays by name, kept
+    as they are; "basket_items" (I, d) says what each item gives a stranger, see `recommend_for`.
     """
 
     user_ids: np.ndarray
@@ -68,41 +45,42 @@ class Recommender:
     weight_items: np.ndarray | None = None
     weight_values: np.ndarray | None = None
     item_scores: np.ndarray | None = None
-    titles: Any = None  # what callers and files give is checked by `_check`, not by annotations
+    titles: Any = None  # what callers and files give is checked by `check`, not by annotations
+    categories: Any = None
     notes: Any = dataclasses.field(default_factory=dict)
     extras: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
-        _check(self)
+        check(self)
 
     def __repr__(self) -> str:
         return f"<Recommender: {len(self.user_ids)} users, {len(self.item_ids)} items>"
 
     @classmethod
-    def from_vectors(cls, user_vectors: Any, item_vectors: Any, train_pairs: Any, **about: Any) -> "Recommender":
+    def from_vectors(cls, user_vectors: Any, item_vectors: Any, train_pairs: Any, **more: Any) -> "Recommender":
         """A recommender of a factor model, score = user . item.
 
         Args:
           user_vectors, item_vectors: (U, d) and (I, d), kept as float32.
           train_pairs: (n, 2) numbers of users and items: what the users have seen.
-          **about: user_ids, item_ids (by default the numbers from 0), titles, notes, extras.
+          **more: user_ids, item_ids (by default the numbers from 0), titles, categories, notes, extras.
         Raises: SeaError if the parts do not fit together.
         """
-        users, items = _floats("user_vectors", user_vectors, 2), _floats("item_vectors", item_vectors, 2)
-        return cls(user_vectors=users, item_vectors=items, **_about(train_pairs, len(items), len(users), **about))
+        users, items = floats("user_vectors", user_vectors, 2), floats("item_vectors", item_vectors, 2)
+        return cls(user_vectors=users, item_vectors=items, **about(train_pairs, len(items), len(users), **more))
 
     @classmethod
-    def from_item_weights(cls, item_weights: Any, train_pairs: Any, **about: Any) -> "Recommender":
+    def from_item_weights(cls, item_weights: Any, train_pairs: Any, **more: Any) -> "Recommender":
         """A recommender of a closed form or of neighbours, score of j = sum over seen items i of W[i, j].
 
         Args:
           item_weights: (I, I), dense or a SciPy sparse matrix, kept as float32.
-          train_pairs, **about: as in `from_vectors`; without user_ids the users are the numbers up to the largest.
+          train_pairs, **more: as in `from_vectors`; without user_ids the users are the numbers up to the largest.
         Raises: SeaError if the parts do not fit together.
         """
         if not hasattr(item_weights, "tocsr"):
-            weights = {"item_weights": _floats("item_weights", item_weights, 2)}
-            return cls(**weights, **_about(train_pairs, len(weights["item_weights"]), **about))
+            weights = {"item_weights": floats("item_weights", item_weights, 2)}
+            return cls(**weights, **about(train_pairs, len(weights["item_weights"]), **more))
         if item_weights.shape[0] != item_weights.shape[1]:
             raise SeaError(f"item_weights must be of shape (I, I), is {item_weights.shape}.")
         rows = item_weights.tocsr().copy()
@@ -110,18 +88,18 @@ class Recommender:
         return cls(
             weight_starts=rows.indptr.astype(np.int64),
             weight_items=rows.indices.astype(np.int32),
-            weight_values=_floats("item_weights", rows.data, 1),
-            **_about(train_pairs, rows.shape[0], **about),
+            weight_values=floats("item_weights", rows.data, 1),
+            **about(train_pairs, rows.shape[0], **more),
         )
 
     @classmethod
-    def from_item_scores(cls, item_scores: Any, train_pairs: Any, **about: Any) -> "Recommender":
+    def from_item_scores(cls, item_scores: Any, train_pairs: Any, **more: Any) -> "Recommender":
         """A recommender that ranks alike for everyone, by item_scores (I,); the rest as in `from_item_weights`."""
-        scores = _floats("item_scores", item_scores, 1)
-        return cls(item_scores=scores, **_about(train_pairs, len(scores), **about))
+        scores = floats("item_scores", item_scores, 1)
+        return cls(item_scores=scores, **about(train_pairs, len(scores), **more))
 
     def recommend(
-        self, users: Any, k: Any, exclude_seen: bool = True, candidates: Any = None
+        self, users: Any, k: Any, exclude_seen: bool = True, candidates: Any = None, control: Control | None = None
     ) -> tuple[Shaped[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
         """The k items of the highest scores for each user, ties by lower item number.
 
@@ -132,32 +110,91 @@ class Recommender:
           k: length of the lists; it may exceed the catalogue.
           exclude_seen: whether a user's seen items are left out.
           candidates: ids of the items that may be listed; all by default.
+          control: further wishes, see `Control`.
         Returns: (n, k) item ids and float32 scores, falling; None (the ids are then of dtype object) and -inf where no
           item is left to list.
         Raises: SeaError for an unknown id or a k below 1.
         """
-        left_out = self._seen if exclude_seen else lambda user: []
-        return self._lists(self._scores, left_out, self._numbers("user", users), k, candidates)
+        left_out = self.seen if exclude_seen else lambda user: []
+        return self._lists(self._scores, left_out, self.numbers("user", users), k, candidates, control)
 
     def recommend_for(
-        self, items: Any, k: Any, exclude_seen: bool = True, candidates: Any = None
+        self,
+        items: Any,
+        k: Any,
+        exclude_seen: bool = True,
+        candidates: Any = None,
+        control: Control | None = None,
+        weights: Any = None,
     ) -> tuple[Shaped[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-        """One list for a stranger who has seen `items`, exactly what a user with these items would be given.
+        """One list for a stranger who has seen `items`.
+
+        Item weights and item scores: exactly what a user with these items would be given. Vectors: of a graph model what
+        propagation gives a user with these edges and no vector of their own; of others a ridge regression
+        (sea_jax/baskets.py).
 
         Args:
-          items: the basket, an id or several; repetitions count once.
-          k, exclude_seen, candidates: as in `recommend`.
+          items: the basket, an id or several; repetitions count once, with the last weight.
+          k, exclude_seen, candidates, control: as in `recommend`.
+          weights: how much each of `items` counts, above 0; 1 by default.
         Returns: (k,) item ids and float32 scores, as a row of `recommend`.
-        Raises: SeaError for an unknown id, a k below 1, or vectors, which do not say how a basket becomes a user.
+        Raises: SeaError for an unknown id, an empty basket of vectors, a weight that is not above 0, a k below 1.
         """
-        if self.user_vectors is not None:
-            raise SeaError("A basket needs item weights or item scores, and this recommender holds vectors of users.")
-        basket = np.unique(self._numbers("item", items))
+        basket, amounts = self.basket(items, weights)
         left_out = basket if exclude_seen else []
-        listed, scores = self._lists(
-            lambda _: self._sums([basket]), lambda _: left_out, np.zeros(1, int), k, candidates
+        scores = self._basket_scores(basket, amounts)
+        found, values = self._lists(
+            lambda _: scores[None].copy(), lambda _: left_out, np.zeros(1, int), k, candidates, control
         )
-        return listed[0], scores[0]
+        return found[0], values[0]
+
+    def basket_vector(self, items: Any, weights: Any = None) -> Float[np.ndarray, " d"]:
+        """The vector of a stranger with this basket, to be compared with `user_vectors`; see `recommend_for`."""
+        if self.item_vectors is None:
+            raise SeaError(
+                "A basket's vector needs a recommender of vectors; this one holds weights or scores of items."
+            )
+        basket, amounts = self.basket(items, weights)
+        if not len(basket):
+            raise SeaError("The basket is empty; name at least one item.")
+        if "basket_items" in self.extras:
+            return baskets.graph_vector(self.extras["basket_items"][basket], amounts)
+        return baskets.ridge_vector(self.item_vectors[basket], amounts, self._gram)
+
+    def with_items(self, ids: Any, vectors: Any, titles: Any = None, categories: Any = None) -> "Recommender":
+        """The recommender with further items that nobody has seen, at the catalogue's end.
+
+        Args:
+          ids: of the new items, none of them known.
+          vectors: (n, d), as `Run.embed_items` makes them.
+          titles, categories: of the new items.
+        Raises: SeaError for an id that is known, or a recommender without vectors.
+        """
+        if self.item_vectors is None:
+            raise SeaError("New items need a recommender of vectors; this one holds weights or scores of items.")
+        ids, vectors = listed(ids), floats("vectors", vectors, 2)
+        known = [one for one in ids if one in self._number_of["item"]]
+        if known:
+            raise SeaError(f"the new item {known[0]!r} is in the catalogue already; give it an id of its own.")
+        if vectors.shape != (len(ids), self.item_vectors.shape[1]):
+            wanted = f"({len(ids)}, {self.item_vectors.shape[1]})"
+            raise SeaError(f"vectors must be of shape {wanted}, a row for each new id; is {vectors.shape}.")
+        more = dict.fromkeys(recommender_file.TEXTS)
+        for name, texts in (("titles", titles), ("categories", categories)):
+            if texts is not None or getattr(self, name) is not None:
+                old = getattr(self, name) or [""] * len(self.item_ids)
+                more[name] = old + (recommender_file.texts_of(texts) or [""] * len(ids))
+        extras = dict(self.extras)
+        if "basket_items" in extras:  # what nobody has an edge to gives nothing
+            rows = extras["basket_items"]
+            extras["basket_items"] = np.concatenate([rows, np.zeros((len(ids), rows.shape[1]), rows.dtype)])
+        return dataclasses.replace(
+            self,
+            item_ids=recommender_file.ids_of("ids", [*self.item_ids.tolist(), *ids], len(self.item_ids) + len(ids)),
+            item_vectors=np.concatenate([self.item_vectors, vectors]),
+            extras=extras,
+            **more,
+        )
 
     def similar_items(self, items: Any, k: Any) -> tuple[Shaped[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
         """The k nearest items of each item by cosine of vectors or of rows of weights, ties by lower item number.
@@ -172,28 +209,22 @@ class Recommender:
         """
         if self.item_scores is not None:
             raise SeaError("Similar items need vectors or item weights, and this recommender holds one score an item.")
+        return self._lists(self.cosines, lambda item: item, self.numbers("item", items), k)
+
+    def cosines(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n items"]:
+        """Likeness of items of these numbers to all, -inf where either is all zeros; see `similar_items`."""
         norms = np.where(self._item_norms > 0, self._item_norms, np.inf)
-
-        def cosines(rows):
-            found = self._item_products(rows, norms[rows]) / norms.astype(np.float32)
-            found[:, norms == np.inf] = found[norms[rows] == np.inf] = -np.inf
-            return found
-
-        return self._lists(cosines, lambda item: item, self._numbers("item", items), k)
+        found = self._item_products(rows, norms[rows]) / norms.astype(np.float32)
+        found[:, norms == np.inf] = found[norms[rows] == np.inf] = -np.inf
+        return found
 
     def scores(self, users: Any) -> Float[np.ndarray, "n items"]:
         """Scores of all items for an id of a user or several, seen items included, in the order of `item_ids`."""
-        return self._scores(self._numbers("user", users))
+        return self._scores(self.numbers("user", users))
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes one uncompressed .npz file under exactly this name: whole, or not at all; see `load`."""
-        fields = {name: getattr(self, name) for name in ("user_ids", "item_ids", *ARRAYS)}
-        arrays = {name: array for name, array in fields.items() if array is not None}
-        arrays |= {f"extra_{name}": np.asarray(array, order="C") for name, array in self.extras.items()}
-        arrays |= {"schema": np.array(SCHEMA), "notes": _as_json(self.notes)}
-        if self.titles is not None:
-            arrays["titles"] = _as_json(self.titles)
-        files.write_npz(path, arrays | {"sha256": np.array(_sha256(arrays))})
+        recommender_file.write(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Recommender":
@@ -203,35 +234,14 @@ class Recommender:
 
         Raises: SeaError that names file and field for anything missing, damaged or inconsistent.
         """
-        arrays = files.read_npz(path, None, SAVE_AGAIN)
-        if "schema" not in arrays:
-            raise SeaError(f"{path} is no recommender (it has no field schema).")
-        if not np.array_equal(arrays["schema"], SCHEMA):
-            raise SeaError(f"{path}: field schema is not {SCHEMA}, the one that this version reads; {SAVE_AGAIN}.")
-        for name in ("sha256", "user_ids", "item_ids", "seen_starts", "seen_items", "notes"):
-            if name not in arrays:
-                raise SeaError(f"{path} has no field {name}; {SAVE_AGAIN}.")
-        if str(arrays.pop("sha256")) != _sha256(arrays):
-            raise SeaError(f"{path}: field sha256 says that this is not what was written; {SAVE_AGAIN}.")
-        fields = {"extras": {}}
-        for name, array in arrays.items():
-            if name in ("notes", "titles"):
-                try:
-                    fields[name] = json.loads(str(array))
-                except (ValueError, RecursionError) as error:
-                    raise SeaError(f"{path}: field {name} is no JSON; {SAVE_AGAIN}.") from error
-            elif name.startswith("extra_"):
-                fields["extras"][name.removeprefix("extra_")] = array
-            elif name in ("user_ids", "item_ids", *ARRAYS):
-                fields[name] = array
-            elif name != "schema":
-                raise SeaError(f"{path}: field {name} is none of a recommender; {SAVE_AGAIN}.")
+        fields = recommender_file.read(path)
         try:
             return cls(**fields)
         except SeaError as error:
             raise SeaError(f"{path}: field {str(error).removesuffix('.')}; {SAVE_AGAIN}.") from error
 
-    def _seen(self, user: int | np.integer) -> np.ndarray:
+    def seen(self, user: int | np.integer) -> np.ndarray:
+        """Numbers of the items that the user of this number has seen, rising."""
         return self.seen_items[self.seen_starts[user] : self.seen_starts[user + 1]]
 
     @functools.cached_property
@@ -239,9 +249,36 @@ class Recommender:
         ids = {"user": self.user_ids, "item": self.item_ids}
         return {kind: dict(zip(values.tolist(), range(len(values)), strict=True)) for kind, values in ids.items()}
 
-    def _numbers(self, kind: str, ids: Any) -> np.ndarray:
+    @functools.cached_property
+    def _gram(self) -> Float[np.ndarray, "d d"]:
+        rows = self.item_vectors.astype(np.float64)
+        return rows.T @ rows
+
+    @functools.cached_property
+    def _counts(self) -> Int[np.ndarray, " items"]:
+        return np.bincount(self.seen_items, minlength=len(self.item_ids))
+
+    def basket(self, items: Any, weights: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of a basket's items, rising, and their weights."""
+        given = self.numbers("item", items)
+        amounts = np.ones(len(given)) if weights is None else np.asarray(listed(weights))
+        if amounts.shape != given.shape or amounts.dtype.kind not in "iuf":
+            raise SeaError(f"weights must be {len(given)} numbers, one for each item of the basket.")
+        if not (np.isfinite(amounts) & (amounts > 0)).all():
+            raise SeaError("weights must be finite and above 0; leave an item out of the basket instead.")
+        last = dict(zip(given.tolist(), amounts.tolist(), strict=True))
+        return np.array(sorted(last), np.int64), np.array([last[item] for item in sorted(last)], np.float64)
+
+    def _basket_scores(self, basket: np.ndarray, amounts: np.ndarray) -> Float[np.ndarray, " items"]:
+        if self.item_vectors is not None:
+            vector = self.basket_vector(self.item_ids[basket].tolist(), amounts)
+            return _products(vector[None], self.item_vectors)[0]
+        return self._sums([basket], [amounts])[0]
+
+    def numbers(self, kind: str, ids: Any) -> np.ndarray:
+        """Numbers of "user" or "item" ids, one or several; raises SeaError for one that is unknown."""
         found = []
-        for one in _listed(ids):
+        for one in listed(ids):
             try:
                 found.append(self._number_of[kind][one])
             except (KeyError, TypeError):
@@ -252,17 +289,26 @@ class Recommender:
     def _scores(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n items"]:
         if self.user_vectors is not None:
             return _products(self.user_vectors[rows], self.item_vectors)
-        return self._sums([self._seen(user) for user in rows])
+        return self._sums([self.seen(user) for user in rows])
 
-    def _sums(self, baskets: list[np.ndarray] | Int[np.ndarray, "n basket"]) -> Float[np.ndarray, "n items"]:
+    def _sums(self, of: Any, amounts: Any = None) -> Float[np.ndarray, "n items"]:
+        """Sums of the weights' rows over baskets of item numbers, each row times its amount if there are such."""
         if self.item_scores is not None:
-            return np.tile(self.item_scores, (len(baskets), 1))
-        scores = np.zeros((len(baskets), len(self.item_ids)), np.float32)
-        for row, basket in enumerate(baskets):
-            for item in basket:
+            return np.tile(self.item_scores, (len(of), 1))
+        scores = np.zeros((len(of), len(self.item_ids)), np.float32)
+        for row, basket in enumerate(of):
+            for place, item in enumerate(basket):
                 where, values = self._weights(item)
-                scores[row, where] += values
+                scores[row, where] += values if amounts is None else np.float32(amounts[row][place]) * values
         return scores
+
+    def weight(self, of: int | np.integer, to: int | np.integer) -> float:
+        """W[of, to] by item numbers: what an item that was seen adds to another's score."""
+        where, values = self._weights(of)
+        if self.item_weights is not None:
+            return float(values[to])
+        place = np.searchsorted(where, to)
+        return float(values[place]) if place < len(where) and where[place] == to else 0.0
 
     def _weights(self, item: int | np.integer):
         if self.item_weights is not None:
@@ -292,28 +338,76 @@ class Recommender:
             row[:] = np.bincount(self._weight_rows, row[self.weight_items] / by * self.weight_values, len(row))
         return found
 
-    def _lists(self, scores_of: Callable, left_out: Callable, rows: np.ndarray, k: Any, candidates: Any = None):
-        """Lists by scores_of(some rows); none has an item of left_out(row) or one that is no candidate."""
+    def _lists(
+        self, scores_of: Callable, left_out: Callable, rows: np.ndarray, k: Any, candidates: Any = None,
+        wishes: Control | None = None,
+    ):  # fmt: skip
+        """Lists by scores_of(some rows); none has an item of left_out(row), one that is no candidate or not wished."""
         if isinstance(k, bool) or not isinstance(k, numbers.Integral) or not 1 <= k < 2**31:
             raise SeaError(f"k={k!r} must be a whole number of at least 1 and below 2^31.")
         count = len(self.item_ids)
-        barred = np.full(count, candidates is not None)
-        if candidates is not None:
-            barred[self._numbers("item", candidates)] = False
+        wishes = wishes or Control()
+        barred, boosts, content = self._barred(candidates, wishes), self._boosts(wishes), None
+        if wishes.diversity:
+            content = self._content(wishes)
         block, places = max(1, BLOCK_BYTES // (4 * count)), min(k, count)
         items, scores = np.zeros((len(rows), k), np.int64), np.full((len(rows), k), -np.inf, np.float32)
         for at in range(0, len(rows), block):
             some = slice(at, at + block)
             found = scores_of(rows[some])
+            if boosts is not None:
+                found = control.boosted(found, boosts)
             found[:, barred] = -np.inf
             for own, row in zip(found, rows[some], strict=True):
                 own[left_out(row)] = -np.inf
-            items[some, :places], scores[some, :places] = top(found, places)
-        listed, empty = self.item_ids[items], scores == -np.inf
+            if content is None:
+                items[some, :places], scores[some, :places] = top(found, places)
+                continue
+            pool, values = top(found, control.pool_size(places, count))
+            for at_row, (own, worth) in enumerate(zip(pool, values, strict=True), start=at):
+                chosen = control.diversified(worth, content[own], places, wishes.diversity)
+                items[at_row, :places], scores[at_row, :places] = own[chosen], worth[chosen]
+        ids, empty = self.item_ids[items], scores == -np.inf
         if empty.any():
-            listed = listed.astype(object)
-            listed[empty] = None
-        return listed, scores
+            ids = ids.astype(object)
+            ids[empty] = None
+        return ids, scores
+
+    def _barred(self, candidates: Any, wishes: Control) -> np.ndarray:
+        """(I,) bool: the items that no list may hold."""
+        barred = np.full(len(self.item_ids), candidates is not None)
+        if candidates is not None:
+            barred[self.numbers("item", candidates)] = False
+        barred[self.numbers("item", wishes.deny)] = True
+        if wishes.only_new:
+            barred |= self._counts > 0
+        if wishes.categories:
+            if self.categories is None:
+                raise SeaError("This recommender knows no categories of items; give them when it is made.")
+            unknown = [name for name in wishes.categories if name not in set(self.categories)]
+            if unknown:
+                raise SeaError(f"There is no category {unknown[0]!r}.")
+            barred |= ~np.isin(self.categories, list(wishes.categories))
+        return barred
+
+    def _boosts(self, wishes: Control) -> np.ndarray | None:
+        if not wishes.boosts:
+            return None
+        boosts = np.zeros(len(self.item_ids))
+        boosts[self.numbers("item", list(wishes.boosts))] = list(wishes.boosts.values())
+        return boosts
+
+    def _content(self, wishes: Control) -> np.ndarray:
+        """(I, d) rows by which diversity compares items."""
+        if wishes.content is not None:
+            rows = floats("content", wishes.content, 2)
+            if len(rows) != len(self.item_ids):
+                raise SeaError(f"content must have a row for each of {len(self.item_ids)} items, has {len(rows)}.")
+            return rows
+        rows = self.item_vectors if self.item_vectors is not None else self.item_weights
+        if rows is None:
+            raise SeaError("diversity needs content, or a recommender of vectors or of dense item weights.")
+        return rows
 
 
 def top(scores: Float[np.ndarray, "n items"], k: int) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
@@ -342,130 +436,3 @@ def _products(users: Float[np.ndarray, "n d"], items: Float[np.ndarray, "items d
     for at in range(0, len(items), step):
         np.matmul(items[at : at + step], users[:, :, None], out=scores[:, at : at + step, None])
     return scores
-
-
-def _listed(ids: Any) -> list:
-    ids = ids.tolist() if hasattr(ids, "tolist") else ids
-    return list(ids) if isinstance(ids, Iterable) and not isinstance(ids, str | bytes) else [ids]
-
-
-def _ids(field: str, ids: Any, count: int) -> np.ndarray:
-    listed = list(range(count)) if ids is None else _listed(ids)
-    if len(listed) != count:
-        raise SeaError(f"{field} must have {count} entries, has {len(listed)}.")
-    found = None
-    with contextlib.suppress(OverflowError):
-        if all(isinstance(one, numbers.Integral) and not isinstance(one, bool) for one in listed):
-            found = np.array(listed, np.int64)
-        elif all(isinstance(one, str) for one in listed):
-            found = np.array(listed, np.str_)
-    if found is None or found.tolist() != listed:  # NumPy drops NUL at the end of a string
-        raise SeaError(f"{field} must be integers of at most 64 bits, or strings that do not end in NUL.")
-    return found
-
-
-def _floats(field: str, values: Any, ndim: int) -> np.ndarray:
-    found = _array(field, values)
-    if found.ndim != ndim or found.dtype.kind not in "biuf":
-        raise SeaError(f"{field} must be numbers in {ndim} axes, is {found.dtype} {found.shape}.")
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(found, np.float32)
-
-
-def _array(field: str, values: Any) -> np.ndarray:
-    try:
-        return np.asarray(values)
-    except (TypeError, ValueError) as error:
-        raise SeaError(f"{field} must be an array, and cannot be made one ({error}).") from error
-
-
-def _about(pairs, num_items, num_users=None, user_ids=None, item_ids=None, titles=None, notes=None, extras=None):
-    """The fields that all forms share; the number of users is known from vectors only."""
-    pairs = _array("train_pairs", pairs)
-    pairs = pairs if pairs.size else np.zeros((0, 2), np.int64)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
-        raise SeaError(f"train_pairs must be integers of shape (n, 2), is {pairs.dtype} {pairs.shape}.")
-    pairs = pairs.astype(np.int64)
-    user_ids = None if user_ids is None else _listed(user_ids)
-    if num_users is None:
-        num_users = int(pairs[:, 0].max(initial=-1)) + 1 if user_ids is None else len(user_ids)
-    for column, count, kind in ((0, num_users, "user"), (1, num_items, "item")):
-        wrong = pairs[(pairs[:, column] < 0) | (pairs[:, column] >= count), column]
-        if len(wrong):
-            raise SeaError(f"train_pairs names {kind} {wrong[0]}, outside 0 to {count - 1}.")
-    seen = np.unique(pairs @ [num_items, 1])
-    try:
-        notes = json.loads(json.dumps(notes or {}))
-    except (TypeError, ValueError) as error:
-        raise SeaError(f"notes cannot be written as JSON ({error}).") from error
-    return {
-        "user_ids": _ids("user_ids", user_ids, num_users),
-        "item_ids": _ids("item_ids", item_ids, num_items),
-        "seen_starts": np.searchsorted(seen, np.arange(num_users + 1) * num_items),
-        "seen_items": (seen % max(num_items, 1)).astype(np.int32),
-        "titles": None if titles is None else ["" if title is None else title for title in _listed(titles)],
-        "notes": notes,
-        "extras": dict(extras or {}),
-    }
-
-
-def _check(made: Recommender) -> None:
-    """Checks dtypes, shapes, values, ids and seen items; raises SeaError naming the field."""
-
-    def require(condition, field, wrong):
-        if not condition:
-            raise SeaError(f"{field} {wrong}.")
-
-    sizes = {}
-    for field, axis in (("user_ids", "users"), ("item_ids", "items")):
-        ids = getattr(made, field)
-        require(ids.ndim == 1 and (ids.dtype == np.int64 or ids.dtype.kind == "U"), field, "must be int64 or str (n,)")
-        sizes |= {axis: len(ids), f"{axis} + 1": len(ids) + 1}
-    for kind, last in made._number_of.items():
-        twice = [one for n, one in enumerate(getattr(made, f"{kind}_ids").tolist()) if last[one] != n]
-        require(not twice, f"{kind}_ids", f"has {twice[:1]} twice")
-    require(sizes["items"] > 0, "item_ids", "is empty")
-    given = tuple(name for name in ARRAYS if not name.startswith("seen") and getattr(made, name) is not None)
-    require(given in FORMS, " and ".join(given) or "user_vectors", "is not one complete form that scores")
-    for field, (dtype, axes) in ARRAYS.items():
-        array = getattr(made, field)
-        if array is None:
-            continue
-        wanted = tuple(sizes.setdefault(axis, size) for axis, size in zip(axes, array.shape, strict=False))
-        require(
-            array.dtype == dtype and array.ndim == len(axes) and array.shape == wanted,
-            field, f"must be {np.dtype(dtype)} ({', '.join(axes)}), is {array.dtype} {array.shape}, "
-            f"for {sizes['users']} users and {sizes['items']} items",
-        )  # fmt: skip
-        if array.dtype == np.float32 and array.size:
-            fine = array.min() >= -LARGEST and array.max() <= LARGEST
-            require(fine, field, f"has values that are not finite or beyond {LARGEST:g}")
-    for prefix in ("seen", "weight"):
-        starts, items = getattr(made, f"{prefix}_starts"), getattr(made, f"{prefix}_items")
-        if starts is not None:
-            whole = starts[0] == 0 and starts[-1] == len(items) and (starts[1:] >= starts[:-1]).all()
-            require(whole, f"{prefix}_starts", f"does not divide {prefix}_items into rows")
-            inside = not len(items) or (items.min() >= 0 and items.max() < sizes["items"])
-            require(inside, f"{prefix}_items", "names items outside the catalogue")
-            rises = items[1:] > items[:-1]
-            rises[starts[(starts > 0) & (starts < len(items))] - 1] = True  # from one row to the next
-            require(rises.all(), f"{prefix}_items", "must rise within a row")
-    titles = made.titles
-    right = titles is None or (isinstance(titles, list) and all(isinstance(title, str) for title in titles))
-    require(right and (titles is None or len(titles) == sizes["items"]), "titles", "must be one string an item")
-    require(isinstance(made.notes, dict), "notes", "must be a dictionary")
-    for name, array in made.extras.items():
-        plain = isinstance(array, np.ndarray) and array.dtype.kind in "biufU"
-        require(plain, f"extras[{name!r}]", "must be an array of numbers or strings")
-
-
-def _as_json(value) -> np.ndarray:
-    return np.array(json.dumps(value, ensure_ascii=False))
-
-
-def _sha256(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-    return digest.hexdigest()

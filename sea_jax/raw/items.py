@@ -21,7 +21,7 @@ class Items:
 
     titles, texts: "" where there is none. files: by modality, paths. places: row in the table, -1 if it has none.
     rows: of the table. features: by modality, (features, mask of those that lack it). notes: what was found, in words.
-    about: what the manifest records. pictures: for showing, where they are not the files.
+    about: what the manifest records. pictures: for showing, where they are not the files. categories: one an item, or none.
     """
 
     ids: Sequence[str]
@@ -34,6 +34,7 @@ class Items:
     notes: list[str] = dataclasses.field(default_factory=list)
     about: dict = dataclasses.field(default_factory=dict)
     pictures: list[str] = dataclasses.field(default_factory=list)
+    categories: list[str] = dataclasses.field(default_factory=list)
 
     def contents(self, modality: str) -> list:
         """What an encoder takes: texts, or paths."""
@@ -56,6 +57,7 @@ class Items:
             files={name: [paths[row] for row in rows] for name, paths in self.files.items()},
             places=self.places[rows],
             pictures=[self.pictures[row] for row in rows] if self.pictures else [],
+            categories=[self.categories[row] for row in rows] if self.categories else [],
             features={name: (x[rows], mask[rows]) for name, (x, mask) in self.features.items()},
         )
 
@@ -74,6 +76,7 @@ def collect(
     *,
     item: str,
     title: str = "",
+    category: str = "",
     texts: Sequence[str] = (),
     files: dict[str, str] | None = None,
     template: str = "",
@@ -87,7 +90,7 @@ def collect(
       ids: of the items wanted.
       path, skips, unit: for what is skipped.
       item: the column of ids.
-      title, texts, files: the columns of the title, of the texts that make an item's text, of paths by modality.
+      title, category, texts, files: the columns of the title, of the category, of the texts that make an item's text, of paths by modality.
       template: how the texts make it, such as "{title}. {brand}"; joined by blanks without.
       parts: instead of title and texts, a function of a record that gives both.
     Raises: SeaError if the table has none of the ids.
@@ -98,6 +101,7 @@ def collect(
             f"--text_template names {strange[0]}, and the columns of texts are {', '.join(texts) or 'none'}."
         )
     number = {name: place for place, name in enumerate(ids)}
+    categories = [""] * len(ids)
     found = none(ids)
     found.files = {name: [()] * len(ids) for name in files or {}}
     make = parts or (lambda record: (text_of(record.get(title)), join(record, texts, template)))
@@ -118,8 +122,10 @@ def collect(
             continue
         found.places[place] = found.rows - 1
         found.titles[place], found.texts[place] = make(record)
+        categories[place] = text_of(record.get(category))
         for modality, column in (files or {}).items():
             found.files[modality][place] = paths_of(record.get(column))
+    found.categories = categories if any(categories) else []
     absent = int((found.places < 0).sum())
     if absent == len(ids):
         wrong = f" ({skips.count(path)} lines were skipped: {skips.sentences()[-1]})" if skips.count(path) else ""

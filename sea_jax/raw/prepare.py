@@ -186,11 +186,13 @@ def featured(
 
 
 def shown(items: Items) -> dict[str, np.ndarray]:
-    """Titles and pictures for showing, those there are."""
+    """Titles, pictures and categories for showing, those there are."""
     found = {}
     if any(items.titles):
         found["titles"] = np.array([title[: tables.SHOWN_TITLE] for title in items.titles], np.str_)
     pictures = items.pictures or [paths[0] if paths else "" for paths in items.files.get("image", [])]
     if any(pictures):
         found["pictures"] = np.array(pictures, np.str_)
+    if any(items.categories):
+        found["categories"] = np.array(items.categories, np.str_)
     return found

@@ -212,10 +212,26 @@ def diagnostics(run: Training, params) -> dict[str, float]:
 def recommender(run: Training, params, notes: dict | None = None) -> Recommender:
     """What recommending, serving and comparing need of these parameters."""
     bundle, (user, item) = run.bundle, embeddings(run, params)
-    titles = bundle.shown["titles"].tolist() if "titles" in bundle.shown else None
+    texts = {name: bundle.shown[name].tolist() for name in ("titles", "categories") if name in bundle.shown}
     return Recommender.from_vectors(
-        user, item, bundle.train, user_ids=bundle.user_ids, item_ids=bundle.item_ids, titles=titles, notes=notes or {}
-    )
+        user, item, bundle.train, user_ids=bundle.user_ids, item_ids=bundle.item_ids, notes=notes or {},
+        extras=extras(run, params), **texts,
+    )  # fmt: skip
+
+
+def extras(run: Training, params) -> dict[str, np.ndarray]:
+    """What the recommender holds besides vectors: what items give strangers, and which columns come from where."""
+    found, bundle = {}, run.bundle
+    rows = run.programs.baskets(params, run.data)
+    if rows is not None:
+        degrees = np.bincount(np.unique(bundle.train, axis=0)[:, 1], minlength=bundle.num_items)
+        rows = parallel.whole_rows(rows, bundle.num_items, run.layout)
+        found["basket_items"] = rows / np.sqrt(np.maximum(degrees, 1))[:, None].astype(np.float32)
+    columns = run.model.columns()
+    if columns:
+        found["column_names"] = np.array(list(columns))
+        found["column_ends"] = np.array([one.stop for one in columns.values()], np.int64)
+    return found
 
 
 def finished(run: Training) -> bool:

@@ -207,6 +207,7 @@ class Programs(NamedTuple):
     train_epoch: Callable  # (state, data) -> (state, losses)
     rank: Callable  # (params, data, ranking) -> sums of metrics by split, over all users
     embed: Callable  # (params, data) -> (user rows, item rows)
+    baskets: Callable  # (params, data) -> what items give strangers, see Backbone; None where the backbone does not say
     separate: Callable  # (params, data) -> Separated by modality
 
 
@@ -215,6 +216,9 @@ def make_programs(model: Backbone, config: Config, divided, layout: Layout) -> P
 
     def embed(params, data):
         return ranked_rows(model.apply({"params": params}, data), config)
+
+    def baskets(params, data):
+        return model.apply({"params": params}, data).views.get("basket_items")
 
     def rank(params, data, ranking: RankingData):
         score = factors(*embed(params, data), model.num_items, layout.axis)
@@ -229,6 +233,7 @@ def make_programs(model: Backbone, config: Config, divided, layout: Layout) -> P
         train_epoch=on_devices(train_epoch, layout, (state, datas.AXES), (state, None), donate=(0,)),
         rank=on_devices(rank, layout, (params, datas.AXES, 0), None),
         embed=on_devices(embed, layout, (params, datas.AXES), 0),
+        baskets=on_devices(baskets, layout, (params, datas.AXES), 0),
         separate=on_devices(separate, layout, (params, datas.AXES), 0),
     )
 

@@ -17,7 +17,7 @@ from sea_jax.bundle import Bundle
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
 from sea_jax.recommender import Recommender
-from sea_jax.training import checkpoints, hosts, loop, parallel, platform, workdir
+from sea_jax.training import checkpoints, hosts, loop, newcomers, parallel, platform, workdir
 
 # How a run was computed is its writer's matter: whoever reads it chooses for the machine at hand.
 READERS_OWN = (
@@ -62,6 +62,14 @@ class Run:
         """(parameters, epoch) of the "best" or the "latest" epoch."""
         progress = self.restored().progress
         return loop.best(progress) if checkpoint == "best" else loop.latest(progress)
+
+    def embed_items(self, features: dict[str, Any], exclude: Any = (), checkpoint: str = "best") -> np.ndarray:
+        """Vectors (n, d) of new items from their features alone, see `newcomers.embed`; no training.
+
+        They compare with `recommender().item_vectors`; `Recommender.with_items` takes them.
+        """
+        params, _ = self.parameters(checkpoint)
+        return newcomers.embed(self.restored(), params, features, exclude)
 
     def recommender(self, checkpoint: str = "best") -> Recommender:
         """What recommends: of the best epoch from the run's folder if it is there, else computed."""

@@ -43,6 +43,10 @@ class Backbone(nn.Module):
       for_epoch(key, data): the data of one epoch, a graph thinned say; drawn once an epoch, the same on all devices.
       draw(key): what one training step draws (dropout masks, noise), whole and the same on every number of devices;
         it arrives as `noise`, which is None at evaluation. Device rows are cut out of it by `mine`.
+      columns(): name -> columns of the final rows that belong to a modality or another source, by which a score is
+        explained as a sum.
+    A view "basket_items" (items, d), of backbones whose users are nothing but propagated items: what an item gives a
+    user who has an edge to it and no row of its own, times the roots of both degrees.
     Parameters with a row per user or item come from `table`; several devices divide their rows, which is seen from
     their shapes. Parameters called MODALITY_feature_table start as the features (see `features`).
 
@@ -77,6 +81,22 @@ class Backbone(nn.Module):
         """What one training step draws."""
         del key
         return None
+
+    def columns(self) -> dict[str, slice]:
+        """Columns of the final rows by where they come from; empty where they cannot be told apart."""
+        return {}
+
+    def columns_by_modality(self) -> dict[str, slice]:
+        """`columns` of a backbone whose rows are its modalities side by side, each a linear map of what is split."""
+        found = {}
+        for number, (name, _) in enumerate(self.widths):
+            start, end = number * self.dim, (number + 1) * self.dim
+            if self.separated and self.config.split == "representation":
+                half = start + (self.dim + 1) // 2
+                found |= {f"{name} generic": slice(start, half), f"{name} unique": slice(half, end)}
+            else:
+                found[name] = slice(start, end)
+        return found
 
     @property
     def dim(self) -> int:

@@ -55,6 +55,9 @@ class DRAGON(Backbone):
             "user": adjacency.nearest_users(*users),
         }
 
+    def columns(self):
+        return self.columns_by_modality()
+
     def for_epoch(self, key, data):
         """The users' graph with repeats drawn anew: the same pattern with other values."""
         draws = self.mine(jax.random.uniform(key, (self.num_users, self.config.dragon_user_neighbours)), self.num_users)

@@ -9,7 +9,7 @@ from sea_jax.models import thinning
 from sea_jax.models.backbones.base import Backbone
 from sea_jax.models.layers import xavier_uniform
 from sea_jax.models.separation import Representation
-from sea_jax.propagation import light_gcn, power
+from sea_jax.propagation import light_gcn, light_gcn_basket, power
 
 
 class FREEDOM(Backbone):
@@ -42,7 +42,8 @@ class FREEDOM(Backbone):
         encoded = {name: self.encode(data, name, width) for name, width in self.widths}
         with jax.named_scope("propagation"):
             similar = power(data.graphs["item"], item, self.config.item_layers, self.axis)
+            basket = light_gcn_basket(data.adjacency, user, item, self.config.layers, self.axis)
             user, item = light_gcn(data.adjacency, user, item, self.config.layers, self.axis)
         content = {name: of.x for name, of in encoded.items()}
         parts = {name: of.parts(of.x) for name, of in encoded.items()}
-        return self.represent(user, item + similar, parts, content=content)
+        return self.represent(user, item + similar, parts, content=content, basket_items=basket)

@@ -5,7 +5,7 @@ import flax.linen as nn
 from sea_jax.models.backbones.base import Backbone
 from sea_jax.models.layers import xavier_uniform
 from sea_jax.models.separation import Representation
-from sea_jax.propagation import light_gcn
+from sea_jax.propagation import light_gcn, light_gcn_basket
 
 
 class LightGCN(Backbone):
@@ -25,4 +25,5 @@ class LightGCN(Backbone):
             "item": self.table("item_embedding_table", self.num_items, self.dim, xavier_uniform),
         }
         propagated = light_gcn(data.adjacency, *tables.values(), self.config.layers, self.axis)
-        return self.represent(*propagated, **tables)
+        basket = light_gcn_basket(data.adjacency, *tables.values(), self.config.layers, self.axis)
+        return self.represent(*propagated, basket_items=basket, **tables)

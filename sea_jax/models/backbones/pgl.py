@@ -10,7 +10,7 @@ from sea_jax.models import thinning
 from sea_jax.models.backbones.base import Backbone
 from sea_jax.models.layers import normalise, xavier_uniform
 from sea_jax.models.separation import Representation
-from sea_jax.propagation import light_gcn, power
+from sea_jax.propagation import light_gcn, light_gcn_basket, power
 
 
 class PGL(Backbone):
@@ -43,6 +43,9 @@ class PGL(Backbone):
         masks = {name: jax.random.bernoulli(key, kept, shape) for key, name in zip(keys, names, strict=True)}
         return {"dropout_mask": masks}
 
+    def columns(self):
+        return self.columns_by_modality()
+
     @nn.compact
     def __call__(self, data, noise=None) -> Representation:
         """data: this device's share. Returns this device's users and items."""
@@ -52,6 +55,7 @@ class PGL(Backbone):
         user, x = jnp.concatenate(tables, axis=1), jnp.concatenate(list(units.values()), axis=1)
         with jax.named_scope("propagation"):
             similar = power(data.graphs["item"], x, self.config.item_layers, self.axis)
+            basket = light_gcn_basket(data.adjacency, user, x, self.config.layers, self.axis)
             user, item = light_gcn(data.adjacency, user, x, self.config.layers, self.axis)
         parts = {name: encoded[name].parts(unit) for name, unit in units.items()}
-        return self.represent(user, item + similar, parts, **(noise or {}))
+        return self.represent(user, item + similar, parts, basket_items=basket, **(noise or {}))

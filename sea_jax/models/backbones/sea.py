@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from sea_jax import adjacency
+from sea_jax import axis as ax
 from sea_jax.data import item_weights
 from sea_jax.models.backbones.base import Backbone, softmax_init
 from sea_jax.models.layers import normalise
@@ -24,6 +25,9 @@ class SEA(Backbone):
     def graphs(bundle, config):
         return {"item": adjacency.fuse_neighbours(bundle.neighbours, config.knn_k, item_weights(bundle, config))}
 
+    def columns(self):
+        return self.columns_by_modality()
+
     @nn.compact
     def __call__(self, data, noise=None) -> Representation:
         """data: this device's share. Returns this device's users and items."""
@@ -37,8 +41,13 @@ class SEA(Backbone):
         with jax.named_scope("propagation"):
             # The modalities share the graph: one product over their columns side by side.
             flat = normalise(nodes).reshape(nodes.shape[0], -1)
-            flat = propagate(data.adjacency, flat, self.config.layers, self.axis)
-            users = tables[0].shape[0]
+            users, layers = tables[0].shape[0], self.config.layers
+            basket = (
+                propagate(data.adjacency, flat, layers - 1, self.axis)[users:]
+                if layers
+                else jnp.zeros_like(flat[users:])
+            )
+            flat = propagate(data.adjacency, flat, layers, self.axis)
             user, item = flat[:users].reshape(users, -1, self.dim), flat[users:]
             enriched = propagate(data.graphs["item"], item, self.config.item_layers, self.axis)
 
@@ -46,4 +55,8 @@ class SEA(Backbone):
         with jax.named_scope("separation"):
             halves = jnp.split(item, len(self.widths), axis=1)
             parts = {name: of.parts(x) for (name, of), x in zip(encoded.items(), halves, strict=True)}
-        return self.represent((user * weight[..., None]).reshape(users, -1), enriched, parts)
+        # A stranger weighs the modalities as users do on average.
+        shares = ax.psum(data.user_weights @ weight, self.axis) / ax.psum(data.user_weights.sum(), self.axis)
+        basket = basket * jnp.repeat(shares, self.dim)
+        user = (user * weight[..., None]).reshape(users, -1)
+        return self.represent(user, enriched, parts, basket_items=basket)

@@ -20,6 +20,10 @@ class VBPR(Backbone):
     share of C.
     """
 
+    def columns(self):
+        found = {"id": slice(0, self.dim), "content": slice(self.dim, 2 * self.dim)}
+        return found | ({"bias": slice(2 * self.dim, 2 * self.dim + 1)} if self.config.vbpr_biases else {})
+
     @nn.compact
     def __call__(self, data, noise=None) -> Representation:
         """data: this device's share. Returns this device's users and items."""

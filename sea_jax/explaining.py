@@ -1,0 +1,76 @@
+"""Why an item is recommended: its score as a sum, and the user's own items that lie nearest. NumPy alone."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sea_jax.recommender import Recommender
+
+
+class Why(NamedTuple):
+    """One item's score taken apart.
+
+    parts: name -> share; they add up to the score. nearest: (item id, likeness) of the user's own items, the nearest first:
+    cosine of item vectors, or the share of the score that the item brings where scores are sums over items.
+    """
+
+    item: Any
+    score: float
+    parts: dict[str, float]
+    nearest: list[tuple[Any, float]]
+
+
+def explain(made: Recommender, user: Any, items: Any, nearest: int = 3) -> list[Why]:
+    """Why each of these items has its score for a user.
+
+    Vectors: shares by the columns of a modality (or its generic and unique part, an id, a content) where the backbone's
+    columns can be told apart, else one share. Weights: shares by the user's own items, those beyond `nearest` together.
+
+    Args:
+      user: an id.
+      items: an id or several.
+      nearest: how many of the user's own items are named.
+    Raises: SeaError for an unknown id.
+    """
+    row = int(made.numbers("user", user)[0])
+    vector = None if made.user_vectors is None else made.user_vectors[row]
+    return _explain(made, vector, made.seen(row), np.ones(len(made.seen(row))), items, nearest)
+
+
+def explain_for(made: Recommender, basket: Any, items: Any, nearest: int = 3, weights: Any = None) -> list[Why]:
+    """As `explain`, for a stranger with a basket; see `Recommender.recommend_for`."""
+    own, amounts = made.basket(basket, weights)
+    vector = None if made.item_vectors is None else made.basket_vector(basket, weights)
+    return _explain(made, vector, own, amounts, items, nearest)
+
+
+def _explain(made, vector, own, amounts, items, nearest) -> list[Why]:
+    numbers, found = made.numbers("item", items), []
+    for item in numbers:
+        if vector is not None:
+            shares = vector.astype(np.float64) * made.item_vectors[item]
+            near = made.cosines(np.array([item]))[0, own]
+            parts = {name: float(shares[columns].sum()) for name, columns in columns_of(made).items()}
+        elif made.item_scores is not None:
+            near, parts = np.zeros(len(own)), {"popularity": float(made.item_scores[item])}
+        else:
+            near = np.array([made.weight(one, item) for one in own], np.float64) * amounts
+            parts = {}
+        order = [n for n in np.argsort(-near, kind="stable")[:nearest].tolist() if near[n] > -np.inf]
+        named = [(made.item_ids[own[n]].item(), float(near[n])) for n in order]
+        if vector is None and made.item_scores is None:
+            parts = {str(one): share for one, share in named}
+            parts["others"] = float(near.sum() - sum(parts.values()))
+        found.append(Why(made.item_ids[item].item(), sum(parts.values()), parts, named))
+    return found
+
+
+def columns_of(made: Recommender) -> dict[str, slice]:
+    """Names of the vectors' columns; one name where they cannot be told apart."""
+    if "column_names" not in made.extras:
+        return {"score": slice(None)}
+    ends = made.extras["column_ends"].tolist()
+    return {
+        name: slice(start, end)
+        for name, start, end in zip(made.extras["column_names"].tolist(), [0, *ends], ends, strict=False)
+    }
