@@ -1,18 +1,22 @@
 """Top-k lists in the original ids: `python experiments/recommend.py --workdir=DIR --k=20 --output=FILE.csv`.
 
-A user's training items are left out. Items held out for validation and test are not: lists for a shop want a model that was
-trained on everything, from a bundle made with --split=random --ratios=1,0,0.
+For all users or those of --users, or for strangers with --baskets (a csv file: user,item[,weight]). A user's training items
+are left out unless --noexclude_seen. Items held out for validation and test are not: lists for a shop want a model that was
+trained on everything, from a bundle made with --split=random --ratios=1,0,0. --new_items adds items that came after training.
 """
 
-from absl import flags
+import sys
 
-from sea_jax import cli, files
+from absl import flags
+from tqdm import tqdm
+
+from sea_jax import cli, listing
+from sea_jax.adjacency import joined_units
 from sea_jax.config import LARGEST_INT
+from sea_jax.control import Control
 from sea_jax.errors import SeaError
 from sea_jax.recommender import Recommender
 from sea_jax.training import runs
-
-BLOCK = 1024  # users at a time
 
 
 def main(argv: list[str]) -> int:
@@ -20,46 +24,68 @@ def main(argv: list[str]) -> int:
     values = cli.FLAGS
     if not 1 <= values.k <= LARGEST_INT:
         raise SeaError(f"--k={values.k} must be from 1 to {LARGEST_INT}.")
-    recommender = runs.open_run(values.workdir, values.data_dir).recommender(values.checkpoint)
-    users = wanted(values.users, recommender)
-    files.write_table(
-        values.output,
-        ("user", "rank", "item", "score"),
-        rows(recommender, users, min(values.k, len(recommender.item_ids))),
-    )
-    print(f"wrote {len(users)} lists to {values.output}")
+    if values.users and values.baskets:
+        raise SeaError("--users and --baskets name two kinds of people; make two files of lists.")
+    run = runs.open_run(values.workdir, values.data_dir)
+    made = run.recommender(values.checkpoint)
+    if values.categories:
+        made = made.with_categories(listing.read_categories(values.categories, made))
+    content = joined_units(run.bundle().features) if values.diversity else None
+    if values.new_items:
+        made, content = with_new_items(run, made, content)
+    wish = wishes(made, content)
+    if values.baskets:
+        baskets, notes = listing.read_baskets(values.baskets, made)
+        for note in notes:
+            print(note, file=sys.stderr)
+        count, rows = len(baskets), listing.of_baskets(made, baskets, wish)
+    else:
+        users = listing.wanted(values.users, made)
+        count, rows = len(users), listing.of_users(made, users, wish)
+    bar = tqdm(rows, total=count * wish.k, unit="place", disable=not sys.stderr.isatty())
+    listing.write(values.output, bar, wish.explained)
+    print(f"wrote {count} lists to {values.output}")
     return 0
 
 
-def wanted(path: str, recommender: Recommender) -> list:
-    """The users that the file lists, one original id a line; all users without a file."""
-    ids = recommender.user_ids.tolist()
-    if not path:
-        return ids
-    known = {str(one): one for one in ids}
-    lines = [line.strip() for line in files.read_lines(path)]
-    lines = [line for line in lines if line]
-    if not lines:
-        raise SeaError(f"{path} lists nobody; write one original user id a line.")
-    for line in lines:
-        if line not in known:
-            raise SeaError(f"{path} names user {line!r}, whom the dataset does not know; list original user ids.")
-    return [known[line] for line in lines]
+def with_new_items(run: runs.Run, made: Recommender, content):
+    """The recommender with the items of --new_items, and the rows by which items are alike."""
+    new = listing.read_new_items(cli.FLAGS.new_items, made, run.bundle().modalities)
+    vectors = run.embed_items(new.features, checkpoint=cli.FLAGS.checkpoint)
+    if content is not None:
+        content = joined_units(run.bundle().features, new.features)
+    return made.with_items(new.ids, vectors, new.titles), content
 
 
-def rows(recommender: Recommender, users: list, k: int):
-    """One row per recommendation: user, rank, item, score; places that no item could take are left out."""
-    for start in range(0, len(users), BLOCK):
-        some = users[start : start + BLOCK]
-        for user, items, scores in zip(some, *recommender.recommend(some, k), strict=True):
-            for rank, (item, score) in enumerate(zip(items, scores, strict=True), start=1):
-                if item is not None:
-                    yield user, rank, item, f"{score:.6g}"
+def wishes(made: Recommender, content) -> listing.Wish:
+    """How lists are asked for."""
+    values, ids = cli.FLAGS, made.item_ids
+    control = Control(
+        deny=listing.ids_of(values.deny, ids, "item") if values.deny else (),
+        categories=tuple(values.only_categories),
+        only_new=values.only_new,
+        boosts=listing.read_boosts(values.boosts, made) if values.boosts else {},
+        diversity=values.diversity,
+        content=content,
+    )
+    allow = listing.ids_of(values.allow, ids, "item") if values.allow else None
+    return listing.Wish(min(values.k, len(ids)), values.exclude_seen, allow, control, values.explain)
 
 
 if __name__ == "__main__":
     cli.define_run_flags()
     flags.DEFINE_string("users", "", "file of original user ids, one a line; all users without it")
+    flags.DEFINE_string("baskets", "", "csv file of strangers and their items: user,item[,weight]")
+    flags.DEFINE_string("new_items", "", "folder of items that came after training: items.txt, MODALITY_feat.npy")
     flags.DEFINE_integer("k", 20, "items per list")
-    flags.DEFINE_string("output", None, "csv file to write", required=True)
+    flags.DEFINE_bool("exclude_seen", True, "leave out what the user has seen")
+    flags.DEFINE_string("allow", "", "file of the items that lists may hold, one a line; all without it")
+    flags.DEFINE_string("deny", "", "file of items that no list holds, one a line")
+    flags.DEFINE_string("categories", "", "csv file item,category, in place of what the dataset says")
+    flags.DEFINE_list("only_categories", [], "lists hold items of these categories alone")
+    flags.DEFINE_bool("only_new", False, "lists hold items alone that nobody has seen in training")
+    flags.DEFINE_string("boosts", "", "csv file item,boost: standard deviations of the user's scores that are added")
+    flags.DEFINE_float("diversity", 0.0, "lambda of maximal marginal relevance by the dataset's features, 0 to 1")
+    flags.DEFINE_bool("explain", False, "add why each item is listed")
+    flags.DEFINE_string("output", None, "file to write: .csv, .jsonl or .parquet", required=True)
     cli.run(main)

@@ -131,6 +131,25 @@ def _unit_rows(features: Shaped[np.ndarray, "items d"]) -> Float[np.ndarray, "it
     return rows.astype(np.float32, copy=False)
 
 
+def joined_units(
+    features: dict[str, Shaped[np.ndarray, "items _"]], further: dict[str, Shaped[np.ndarray, "n _"]] | None = None
+) -> Float[np.ndarray, "all d"]:
+    """Rows of length 1 of each modality side by side: their cosine is the mean of the modalities' cosines.
+
+    Args:
+      features: by modality.
+      further: of more items; a modality that they lack is zeros.
+    """
+    tables = []
+    for name, x in features.items():
+        rows = [x]
+        if further is not None:
+            count = max(len(more) for more in further.values())
+            rows.append(np.nan_to_num(further.get(name, np.zeros((count, x.shape[1])))))
+        tables.append(_unit_rows(np.concatenate(rows)))
+    return np.concatenate(tables, axis=1)
+
+
 def default_weights(modalities: tuple[str, ...]) -> dict[str, float]:
     """Weight of each modality in the item graph: the paper's 0.1 and 0.9 for image and text, else equal."""
     if set(modalities) == {"image", "text"}:

@@ -28,9 +28,9 @@ class Control:
 
     deny: Any = ()
     categories: Any = ()
-    only_new: bool = False
+    only_new: Any = False
     boosts: Any = dataclasses.field(default_factory=dict)
-    diversity: float | int = 0.0
+    diversity: Any = 0.0
     content: Any = None
 
     def __post_init__(self):
@@ -76,7 +76,7 @@ def diversified(
     """
     real = np.isfinite(scores)
     spread = float(np.ptp(scores[real])) if real.any() else 0.0
-    relevance = np.where(real, (scores - scores[real].min(initial=np.inf)) / (spread or 1.0), -np.inf)
+    relevance = np.where(real, scores, 0.0) / (spread or 1.0)  # a common shift changes no choice
     lengths = np.linalg.norm(content, axis=1, keepdims=True)
     unit = content / np.where(lengths > 0, lengths, 1)
     nearest, left, chosen = np.zeros(len(scores)), np.ones(len(scores), bool), []

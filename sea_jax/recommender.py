@@ -196,6 +196,10 @@ class Recommender:
             **more,
         )
 
+    def with_categories(self, categories: Any) -> "Recommender":
+        """The recommender with these categories, one string an item."""
+        return dataclasses.replace(self, categories=recommender_file.texts_of(categories))
+
     def similar_items(self, items: Any, k: Any) -> tuple[Shaped[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
         """The k nearest items of each item by cosine of vectors or of rows of weights, ties by lower item number.
 

@@ -52,6 +52,10 @@ class Run:
         """Ranking metrics of the best epoch by split, {"valid": {"recall@20": ...}, "test": {...}}."""
         return {split: self.summary[split] for split in ("valid", "test") if split in self.summary}
 
+    def bundle(self) -> Bundle:
+        """The dataset that it was trained on."""
+        return self.training.bundle if self.training is not None else bundle_of(self.folder, self.data_dir)
+
     def restored(self) -> loop.Training:
         """The training with its parameters on the device, restored from the newest checkpoint if need be."""
         if self.training is None:

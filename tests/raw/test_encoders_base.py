@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from sea_jax import errors
 from sea_jax.errors import SeaError
 from sea_jax.raw import encoders
 from sea_jax.raw.encoders import base, rows
@@ -156,14 +157,14 @@ def test_an_unknown_encoder_is_one_sentence_with_those_there_are(modality, spec,
     ],
 )
 def test_a_missing_package_is_one_sentence_with_its_extra(monkeypatch, modality, spec, package, extra):
-    real = base.importlib.import_module
+    real = errors.importlib.import_module
 
     def without(name, *rest):
         if name.partition(".")[0] == package:
             raise ModuleNotFoundError(f"No module named {package!r}", name=package)
         return real(name, *rest)
 
-    monkeypatch.setattr(base.importlib, "import_module", without)
+    monkeypatch.setattr(errors.importlib, "import_module", without)
     for other in {"safetensors": ["tokenizers"], "sentence_transformers": ["torch"]}.get(package, []):
         pytest.importorskip(other)  # what the encoder asks for before it
     with pytest.raises(

@@ -11,10 +11,10 @@ import importlib
 import inspect
 
 from sea_jax.errors import SeaError
-from sea_jax.raw.encoders.base import Encoded, Encoder, Problem, require
+from sea_jax.raw.encoders.base import Encoded, Encoder, Problem
 from sea_jax.raw.encoders.cache import Cache
 
-__all__ = ["DEFAULTS", "ENCODERS", "Cache", "Encoded", "Encoder", "Problem", "get", "require"]
+__all__ = ["DEFAULTS", "ENCODERS", "Cache", "Encoded", "Encoder", "Problem", "get"]
 
 # By modality: name -> module, class, what may follow the name after a colon.
 ENCODERS = {

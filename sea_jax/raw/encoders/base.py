@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -306,16 +305,6 @@ def batched(contents: Iterable[tuple[Any, Any]], size: int) -> Iterator[list[tup
             batch = []
     if batch:
         yield batch
-
-
-def require(module: str, extra: str, what: str):
-    """Imports an optional package that `what` needs; raises SeaError naming the extra that installs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        reason = "is not installed" if getattr(error, "name", None) == package else f"cannot be imported ({error})"
-        raise SeaError(f'{what} needs {package}, which {reason}; run pip install "sea_jax[{extra}]".') from error
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from sea_jax.errors import SeaError
-from sea_jax.raw.encoders.base import Broken, Encoder, Result, batched, require, unit
+from sea_jax.errors import SeaError, require
+from sea_jax.raw.encoders.base import Broken, Encoder, Result, batched, unit
 from sea_jax.raw.encoders.pictures import decode
 from sea_jax.raw.encoders.text_torch import quiet, revision, torch_device
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from sea_jax.raw.encoders.base import Broken, Encoder, Result, require, unit
+from sea_jax.errors import require
+from sea_jax.raw.encoders.base import Broken, Encoder, Result, unit
 
 MOST_PIXELS = 64_000_000  # a picture that claims more is not decoded
 SIDE, GRID, DIRECTIONS = 96, 4, 8

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from sea_jax import files
-from sea_jax.errors import SeaError
-from sea_jax.raw.encoders.base import Broken, Encoder, Result, batched, require
+from sea_jax.errors import SeaError, require
+from sea_jax.raw.encoders.base import Broken, Encoder, Result, batched
 from sea_jax.raw.encoders.pictures import decode
 from sea_jax.raw.encoders.text_torch import torch_device
 

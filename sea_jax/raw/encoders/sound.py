@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from sea_jax.errors import SeaError
-from sea_jax.raw.encoders.base import Broken, Encoder, Result, require
+from sea_jax.errors import SeaError, require
+from sea_jax.raw.encoders.base import Broken, Encoder, Result
 
 RATE, WINDOW, HOP, BANDS = 16_000, 1024, 512, 64
 BLOCK = 4096  # frames whose spectrum is made at a time

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sea_jax import files
-from sea_jax.errors import SeaError
-from sea_jax.raw.encoders.base import Encoder, Result, batched, require
+from sea_jax.errors import SeaError, require
+from sea_jax.raw.encoders.base import Encoder, Result, batched
 
 DEFAULT = "sentence-transformers/all-MiniLM-L6-v2"
 FILES = ("config.json", "tokenizer.json", "*.safetensors", "modules.json", "*_Pooling/config.json", "*_config.json")

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sea_jax import files
-from sea_jax.errors import SeaError
-from sea_jax.raw.encoders.base import Encoder, Result, batched, require
+from sea_jax.errors import SeaError, require
+from sea_jax.raw.encoders.base import Encoder, Result, batched
 
 BATCH, AHEAD = 32, 4096
 
