@@ -4,13 +4,16 @@ import numpy as np
 from absl import flags
 
 from sea_jax import cli, files
-from sea_jax.training import loop, runs
+from sea_jax.errors import SeaError
+from sea_jax.training import closed_forms, loop, runs
 
 
 def main(argv: list[str]) -> int:
     del argv
     values = cli.FLAGS
     run = runs.open_run(values.workdir, values.data_dir)
+    if run.config is None:
+        return evaluate_baseline(run)
     params, epoch = run.parameters(values.checkpoint)
     training = run.restored()
     print(f"{values.checkpoint} checkpoint, epoch {epoch}")
@@ -18,6 +21,17 @@ def main(argv: list[str]) -> int:
     if values.export:
         export(training, params, values.export)
         print(f"wrote {values.export}")
+    return 0
+
+
+def evaluate_baseline(run: runs.Run) -> int:
+    """A run without training: its recommender, measured again."""
+    if cli.FLAGS.export:
+        raise SeaError(f"--export={cli.FLAGS.export} needs embeddings, and a run without training has none.")
+    names = next(iter(run.metrics.values()))
+    topk = tuple(sorted({int(name.partition("@")[2]) for name in names}))
+    print(closed_forms.describe(run.summary))
+    print(runs.metric_table(closed_forms.measure(run.recommender(), run.bundle(), topk), run.summary["users"]))
     return 0
 
 
