@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import Bool
 
 from sea_jax import files
 from sea_jax.baselines import GRIDS, READS, Baseline, make
@@ -22,18 +23,52 @@ from sea_jax.training.runs import Run
 NOBODY = np.zeros((0, 2), np.int32)
 
 
-def measure(made: Recommender, bundle: Bundle, topk: tuple[int, ...], splits: tuple[str, ...] = ("valid", "test")):
-    """Means over users of every metric, {"valid": {...}, "test": {...}}, of any recommender of this dataset."""
+def measure(
+    made: Recommender,
+    bundle: Bundle,
+    topk: tuple[int, ...],
+    splits: tuple[str, ...] = ("valid", "test"),
+    candidates: Bool[np.ndarray, " items"] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Means over users of every metric, {"valid": {...}, "test": {...}}, of any recommender of this dataset.
+
+    candidates: (I,) the items that are ranked; all without.
+    """
     pairs = [getattr(bundle, split) if split in splits else NOBODY for split in ("valid", "test")]
     counts = user_counts(bundle.train, *pairs, bundle.num_users)
     if not any(count["counted"] for count in counts.values()):
         return {}
     size = bundle.num_users, bundle.num_items
-    _, found = by_user(lambda rows: made.scores(made.user_ids[rows]), bundle.train, *pairs, *size, topk)
+
+    def scores(rows):
+        found = made.scores(made.user_ids[rows])
+        if candidates is not None:
+            found[:, ~candidates] = -np.inf
+        return found
+
+    _, found = by_user(scores, bundle.train, *pairs, *size, topk)
     return {
         split: {name: float(values.sum()) / counts[split]["counted"] for name, values in found[split].items()}
         for split in splits
         if counts[split]["counted"]
+    }
+
+
+def measure_cold(made: Recommender, bundle: Bundle, topk: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    """Metrics of held-out items that nobody has in training: {"cold": among such items alone, "all": among all items}.
+
+    Held-out pairs of items that somebody has in training do not count.
+
+    Raises: SeaError if test holds no such item.
+    """
+    cold = np.bincount(bundle.train[:, 1], minlength=bundle.num_items) == 0
+    pairs = bundle.test[cold[bundle.test[:, 1]]]
+    if not len(pairs):
+        raise SeaError("test holds no item that training lacks; make a bundle with --split=cold_items.")
+    held_out = dataclasses.replace(bundle, test=pairs)
+    return {
+        name: measure(made, held_out, topk, ("test",), candidates)["test"]
+        for name, candidates in (("cold", cold), ("all", None))
     }
 
 
