@@ -1,10 +1,12 @@
 """Makes a bundle from RecBole's atomic files: `python data_prep/from_recbole.py --source=DIR --output=DIR`.
 
 DIR holds X.inter, or X.train.inter, X.valid.inter and X.test.inter, and perhaps X.item and other files keyed by item: their
-token_seq columns are texts, their float_seq columns features, each a modality of its name.
+token_seq columns are texts, their float_seq columns features, each a modality of its name. Histories (an ITEM_list column
+of sequential data) are training interactions, but for those that a split holds out; with times they are not read.
 """
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -60,6 +62,21 @@ def vectors(path: Path, column: str, key: str, ids: Sequence[str], skips: Skips,
     return x, absent
 
 
+def read_histories(
+    reader: Reader, path: Path, user: str, column: str, held_out: set[tuple[str, str]], label: int | None, skips: Skips
+) -> None:
+    """The items of each line's history as interactions of its user, but for pairs that a split holds out."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as lists:
+        for _, record in tables.records(tables.layout(path, delimiter="\t"), skips):
+            name = str((record or {}).get(user) or "").strip()
+            items = str((record or {}).get(column) or "").split()
+            items = [item for item in items if (name, item) not in held_out]
+            if name and items:
+                lists.write(" ".join([name, *items]) + "\n")
+        lists.flush()
+        reader.read_lists(lists.name, label)
+
+
 def source(
     folder: str,
     *,
@@ -83,6 +100,7 @@ def source(
     if any(len(paths) != 1 for paths in chosen.values()):
         raise SeaError(f"--source={folder} must hold one .inter file, or one of each split; it holds {len(inter)}.")
     reader = Reader(skips, tell)
+    histories = []
     usual = ROLES | {role: name for role, name in (("user", user_column), ("item", item_column)) if name}
     for label, (path,) in chosen.items():
         known = types(path)
@@ -93,9 +111,20 @@ def source(
                 f"{path} has no column {lacking[0]}; it has {', '.join(known)}: --user_column, --item_column."
             )
         lists = [name for name, kind in known.items() if kind == "token_seq"]
+        history = f"{roles['item']}_list"
+        if history in lists and "time" not in roles:
+            lists.remove(history)
+            histories.append((path, roles["user"], history))
         note = f" (not read: {', '.join(lists)})" if lists else ""
         say(f"{path}: {', '.join(f'{role} is {column}' for role, column in roles.items())}{note}")
         reader.read(tables.layout(path, delimiter="\t"), roles, label if given else None)
+    held_out = set()
+    for path in [one for label, paths in chosen.items() if label and histories for one in paths]:
+        for _, record in tables.records(tables.layout(path, delimiter="\t"), skips):
+            held_out.add(tuple(str((record or {}).get(usual[role]) or "").strip() for role in ("user", "item")))
+    for path, user, history in histories:
+        say(f"{path}: {history} is read as earlier interactions")
+        read_histories(reader, path, user, history, held_out, 0 if given else None, skips)
     stem = chosen[0][0].name.removesuffix(".inter").removesuffix(".train")
     others = [
         path

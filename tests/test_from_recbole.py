@@ -1,5 +1,6 @@
 """RecBole's atomic files: typed headers, sequences, splits in three files."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -55,6 +56,28 @@ def test_three_files_give_the_split(folder):
     assert given
     bundle = prepare(found, Recipe(text_encoder="none", split="given"), skips)
     assert [len(bundle.train), len(bundle.valid), len(bundle.test)] == [19, 5, 8]
+
+
+def test_histories_are_training_interactions_but_for_what_is_held_out(tmp_path):
+    head = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
+    for name, lines in (
+        ("train", "u\ta b\tc\nv\tb\td\n"), ("valid", "u\ta b c\td\n"), ("test", "u\ta b c d\te\n"),
+    ):  # fmt: skip
+        (tmp_path / f"toy.{name}.inter").write_text(head + lines)
+    said = []
+    found, given = source(str(tmp_path), skips=Skips(strict=True), say=said.append)
+    assert given and "item_id_list is read as earlier interactions" in said[-1]
+    features = np.eye(5, dtype=np.float32)
+    np.savez(tmp_path / "x.npz", ids=np.array(list("abcde")), features=features)
+    found = dataclasses.replace(found, features={"image": str(tmp_path / "x.npz")})
+    bundle = prepare(found, Recipe(text_encoder="none", split="given"), Skips())
+    pairs = {
+        split: sorted((str(bundle.user_ids[u]), str(bundle.item_ids[i])) for u, i in getattr(bundle, split))
+        for split in ("train", "valid", "test")
+    }
+    assert pairs == {
+        "train": [("u", "a"), ("u", "b"), ("u", "c"), ("v", "b"), ("v", "d")], "valid": [("u", "d")], "test": [("u", "e")],
+    }  # fmt: skip
 
 
 def test_headers_without_types_and_folders_without_files(folder):

@@ -1,6 +1,7 @@
 """An item table's rows for the ids that are wanted: titles, texts, files, ready-made features."""
 
 import dataclasses
+import html
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -122,7 +123,7 @@ def collect(
             skips.add(path, "an item that an earlier line has", line, unit)
             continue
         found.places[place] = found.rows - 1
-        found.titles[place], found.texts[place] = make(record)
+        found.titles[place], found.texts[place] = map(html.unescape, make(record))
         if category:
             found.categories[place] = text_of(record.get(category))
         for modality, column in (files or {}).items():
