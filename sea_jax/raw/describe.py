@@ -246,7 +246,7 @@ def curves(bundle: Bundle):
         letters = 10 if edges[-1] - edges[0] < 200 * 86400 else 7  # to the day, or to the month
         axes[2].set_xticks(ticks, [str(moment)[:letters] for moment in moments])
         axes[2].set(ylabel="interactions", xlabel="time")
-        axes[2].legend(frameon=False)
+        axes[2].legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3)  # above the bars
     return figure
 
 
