@@ -61,9 +61,9 @@ def _define(settings: type, field: dataclasses.Field, default) -> None:
         define[kind](field.name, default, help)
 
 
-def define_run_flags() -> None:
+def define_run_flags(required: bool = True) -> None:
     """Flags of every program that reads a run."""
-    flags.DEFINE_string("workdir", None, "folder of the run", required=True)
+    flags.DEFINE_string("workdir", None, "folder of the run", required=required)
     flags.DEFINE_string("data_dir", "", "folder of the bundle, if it moved since training")
     flags.DEFINE_enum("checkpoint", "best", ("best", "latest"), "which parameters")
 

@@ -1,0 +1,62 @@
+"""A faiss index beside exact search: `python benchmarks/index.py --items=1000000 --json=FILE`.
+
+Made vectors in clusters, of lengths that vary as trained ones' do; recall of the exact top 20 and milliseconds a query.
+"""
+
+import time
+
+import faiss
+import numpy as np
+from absl import flags
+
+from sea_jax import cli, exporting, files
+
+K, QUERIES, BATCH = 20, 1000, 50
+
+
+def vectors(count: int, width: int, seed: int) -> np.ndarray:
+    """Clustered directions with log-normal lengths."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(1000, width)).astype(np.float32)
+    x = centres[rng.integers(0, 1000, count)] + 0.7 * rng.normal(size=(count, width)).astype(np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True) * rng.lognormal(0, 0.25, (count, 1)).astype(np.float32)
+
+
+def timed(search, queries: np.ndarray) -> tuple[np.ndarray, float]:
+    """(rows found, milliseconds a query)."""
+    began = time.perf_counter()
+    found = np.concatenate([search(queries[at : at + BATCH])[1] for at in range(0, len(queries), BATCH)])
+    return found, 1e3 * (time.perf_counter() - began) / len(queries)
+
+
+def main(argv: list[str]) -> int:
+    del argv
+    values = cli.FLAGS
+    items, queries = vectors(values.items, values.width, 0), vectors(QUERIES, values.width, 0)
+    flat = faiss.IndexFlatIP(values.width)
+    flat.add(items)
+    exact, milliseconds = timed(lambda some: flat.search(some, K), queries)
+    began = time.perf_counter()
+    index = exporting.faiss_index(items)
+    found = {
+        "items": values.items,
+        "width": values.width,
+        "exact_ms": milliseconds,
+        "build_s": time.perf_counter() - began,
+    }
+    for probes in (1, 8, 32):
+        index.nprobe = probes
+        rows, milliseconds = timed(lambda some: index.search(some, K), queries)
+        hits = [len(set(a) & set(b)) / K for a, b in zip(exact.tolist(), rows.tolist(), strict=True)]
+        found[f"nprobe {probes}"] = {"recall": float(np.mean(hits)), "ms": milliseconds}
+    print(found)
+    if values.json:
+        files.write_json(values.json, found)
+    return 0
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("items", 1_000_000, "vectors", lower_bound=1000)
+    flags.DEFINE_integer("width", 128, "of a vector", lower_bound=1)
+    flags.DEFINE_string("json", "", "file to write the numbers into")
+    cli.run(main)
