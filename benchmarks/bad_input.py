@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sea_jax.baselines import Baseline
 from sea_jax.config import Config, kind_of
 from sea_jax.raw.recipe import Recipe
 
@@ -75,6 +76,8 @@ GOOD = {
     "experiments/train": TRAIN,
     "experiments/evaluate": ("--workdir={run}", "--data_dir={data}"),
     "experiments/recommend": ("--workdir={run}", "--output={out}"),
+    "experiments/baselines": ("--data_dir={data}", "--workdir={out}", "--ridge=10", "--content_weight=1"),
+    "experiments/export": ("--workdir={run}", "--output={out}"),
     "experiments/compare": ("--first={run}", "--second={again}"),
     "experiments/replay": (),
     "experiments/mi_study": ("--quick", "--output={out}"),
@@ -107,6 +110,19 @@ FLAGS = {
         "--workdir=", "--workdir={out}", "--k=0", "--k=-1", "--k=x", f"--k={BEYOND[2]}", "--output=", "--output=.",
         "--output={data}", "--output={out}/deep/x.csv", "--users={nothing}", "--users={latin}", "--users={packed}",
         "--users={utf16}", "--users={out}", "--users={data}", "--users={table}", "--checkpoint=first",
+        "--baskets={nothing}", "--baskets={out}", "--baskets={table}", "--baskets={latin}", "--baskets={packed}",
+        "--new_items={out}", "--new_items={empty}", "--new_items={table}", "--allow={nothing}", "--allow={table}",
+        "--deny={out}", "--deny={utf16}", "--categories={table}", "--categories={nothing}", "--only_categories=none",
+        "--boosts={table}", "--boosts={nothing}", "--diversity=2", "--diversity=-1", "--diversity=nan",
+    ),
+    "experiments/baselines": (
+        *wrong_values(Baseline), "--data_dir=", "--data_dir={out}", "--data_dir={table}", "--workdir=",
+        "--workdir={table}", "--workdir={toys}", "--workdir={run}", "--modalities=sound", "--topk=", "--monitor=recall@9",
+        "--nosuch=1",
+    ),
+    "experiments/export": (
+        "--workdir=", "--workdir={out}", "--workdir={table}", "--recommender={table}", "--format=xml", "--k=0", "--k=x",
+        "--output=", "--output=.", "--output={data}", "--output={out}/deep/x.npz", "--checkpoint=first",
     ),
     "experiments/compare": (
         "--first=", "--second=", "--first=,", "--first={again}", "--first={run},{run}", "--first={out}", "--second={data}",
