@@ -3,7 +3,7 @@
 import numpy as np
 from absl import flags
 
-from sea_jax import cli, files
+from sea_jax import cli, exporting
 from sea_jax.errors import SeaError
 from sea_jax.training import closed_forms, loop, runs
 
@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
     print(f"{values.checkpoint} checkpoint, epoch {epoch}")
     print(runs.metric_table(loop.measure(training, params), training.counts))
     if values.export:
-        export(training, params, values.export)
+        exporting.write(run.recommender(values.checkpoint), "npz", values.export)
         print(f"wrote {values.export}")
     return 0
 
@@ -50,16 +50,6 @@ def evaluate_cold(run: runs.Run) -> int:
 def topk_of(run: runs.Run) -> tuple[int, ...]:
     """The cut-offs that a run without training was measured at."""
     return tuple(sorted({int(name.partition("@")[2]) for name in next(iter(run.metrics.values()))}))
-
-
-def export(training: loop.Training, params, path: str) -> None:
-    """Writes user_embedding and item_embedding (float32) and the original ids where the bundle has them."""
-    user, item = loop.embeddings(training, params)
-    arrays = {"user_embedding": user, "item_embedding": item}
-    for name, ids in (("user_ids", training.bundle.user_ids), ("item_ids", training.bundle.item_ids)):
-        if ids is not None:
-            arrays[name] = np.asarray(ids)
-    files.write_npz(path, arrays)
 
 
 if __name__ == "__main__":

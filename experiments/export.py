@@ -1,7 +1,7 @@
 """A recommender for other software: `python experiments/export.py --workdir=RUN --format=parquet --output=DIR`.
 
 --recommender=FILE takes a saved recommender in place of a run. Formats: npz (one file), parquet (a folder), jax (the scoring
-function for CPU, CUDA and TPU), faiss (an index for a million items and more); docs/exports.md shows how each is read.
+function for CPU, CUDA and TPU), faiss (an index for a million items and more); docs/recommending.md shows how each is read.
 """
 
 from absl import flags

@@ -16,6 +16,8 @@ from sea_jax.recommender import Recommender
 
 FORMATS = ("npz", "parquet", "jax", "faiss")
 PLATFORMS = ("cpu", "cuda", "tpu")
+# An index looks into so many cells that ASKED users' lists of LISTED items have RECALL of those that they should have.
+ASKED, LISTED, RECALL = 200, 20, 0.99
 
 
 def write(made: Recommender, format: str, path: str, k: int = 20) -> list[Path]:
@@ -23,7 +25,8 @@ def write(made: Recommender, format: str, path: str, k: int = 20) -> list[Path]:
 
     npz: user_ids, user_embedding, item_ids, item_embedding in one file. parquet: path/users.parquet and
     path/items.parquet, id and vector (and title). jax: the scoring function, see `scoring`; the vectors go by npz. faiss:
-    an index of the items, see `faiss_index`, and path.ids.npz, whose item_ids are its rows.
+    an index of the items, see `faiss_index`, which remembers how many cells to look into, and path.ids.npz, whose item_ids are
+    its rows.
 
     Raises: SeaError for a recommender without vectors, or a package that is missing.
     """
@@ -95,24 +98,36 @@ def _jax(made: Recommender, path: str, k: int) -> list[Path]:
     return [Path(path)]
 
 
-def faiss_index(item_vectors: Float[np.ndarray, "items d"]) -> Any:
+def faiss_index(item_vectors: Float[np.ndarray, "items d"], user_vectors: Float[np.ndarray, "users d"]) -> Any:
     """An IVF index by inner product over cells found by k-means, about 4 sqrt(items) of them.
 
+    How many cells a search must look into depends on how the vectors lie, from one to nearly all, and is measured: it is
+    doubled until the lists are right to RECALL. An item is right if its score reaches that of the exact list's last.
     Raising vectors to a common length first (the augmentation to L2) loses most of the recall and is not done.
+
+    Args:
+      item_vectors: the rows that are found.
+      user_vectors: of who will ask; ASKED of them, evenly over the rows, are tried.
     """
     faiss = require("faiss", "ann", "--format=faiss")
     items, width = item_vectors.shape
     cells = int(np.clip(4 * np.sqrt(items), 1, max(1, items // 39)))  # faiss wants 39 items a cell to learn from
     index = faiss.index_factory(width, f"IVF{cells},Flat", faiss.METRIC_INNER_PRODUCT)
     index.cp.seed = 0
+    index.cp.min_points_per_centroid = 1  # or faiss prints a warning where there are fewer items in all
     index.train(item_vectors)
     index.add(item_vectors)
-    index.nprobe = min(8, cells)
+    asking = user_vectors[np.linspace(0, len(user_vectors) - 1, min(ASKED, len(user_vectors)), dtype=int)]
+    k, index.nprobe = min(LISTED, items), 1
+    last = faiss.knn(asking, item_vectors, k, metric=faiss.METRIC_INNER_PRODUCT)[0][:, -1:]
+    last = last - 1e-5 * np.abs(last)  # sums in another order
+    while index.nprobe < cells and (index.search(asking, k)[0] >= last).mean() < RECALL:
+        index.nprobe = min(2 * index.nprobe, cells)
     return index
 
 
 def _faiss(made: Recommender, path: str, k: int) -> list[Path]:
-    index, faiss = faiss_index(made.item_vectors), require("faiss", "ann", "--format=faiss")
+    index, faiss = faiss_index(made.item_vectors, made.user_vectors), require("faiss", "ann", "--format=faiss")
     with files.whole(path) as aside:
         faiss.write_index(index, str(aside))
     files.write_npz(f"{path}.ids.npz", {"item_ids": made.item_ids})

@@ -62,6 +62,32 @@ def test_a_faiss_index_finds_what_exact_search_finds(made, tmp_path):
     assert [set(a) for a in found] == [set(b) for b in expected]
 
 
+def test_an_index_looks_into_as_many_cells_as_its_lists_need(rng):
+    """Lengths differ widely, which makes inner products and distances disagree."""
+    pytest.importorskip("faiss")
+    items = (rng.normal(size=(3000, 8)) * np.exp(rng.normal(size=(3000, 1)))).astype(np.float32)
+    users = rng.normal(size=(150, 8)).astype(np.float32)
+    index = exporting.faiss_index(items, users)
+    expected = np.argsort(-(users @ items.T), axis=1, kind="stable")[:, :20]
+
+    def recall():
+        _, found = index.search(users, 20)
+        return np.mean([len(set(a) & set(b)) / 20 for a, b in zip(found, expected, strict=True)])
+
+    assert 1 < index.nprobe < index.nlist == 3000 // 39
+    assert recall() >= 0.99
+    index.nprobe //= 2
+    assert recall() < 0.99
+
+
+def test_an_index_of_few_items_is_exact_and_silent(rng, capfd):
+    pytest.importorskip("faiss")
+    items = rng.normal(size=(5, 3)).astype(np.float32)
+    _, found = exporting.faiss_index(items, items[:1]).search(items[:1], 5)
+    assert found[0].tolist() == np.argsort(-items @ items[0], kind="stable").tolist()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_weights_cannot_be_exported(tmp_path):
     made = sea_jax.Recommender.from_item_scores([1.0, 2.0], [[0, 1]])
     with pytest.raises(SeaError, match="Exports are of vectors"):
