@@ -74,3 +74,8 @@ def columns_of(made: Recommender) -> dict[str, slice]:
         name: slice(start, end)
         for name, start, end in zip(made.extras["column_names"].tolist(), [0, *ends], ends, strict=False)
     }
+
+
+def with_boost(why: Why, score: float) -> Why:
+    """The explanation of a score that holds a boost (see `Control`), the boost being a part of it."""
+    return why._replace(score=score, parts=why.parts | {"boost": score - why.score})

@@ -15,7 +15,7 @@ import numpy as np
 from sea_jax import files
 from sea_jax.control import Control
 from sea_jax.errors import SeaError, require
-from sea_jax.explaining import Why, explain, explain_for
+from sea_jax.explaining import Why, explain, explain_for, with_boost
 from sea_jax.raw import features
 from sea_jax.recommender import Recommender
 
@@ -210,6 +210,8 @@ def _rows(user, items, scores, wish: Wish, why: Callable) -> Iterator[tuple]:
     listed = [(item, float(score)) for item, score in zip(items.tolist(), scores, strict=True) if item is not None]
     reasons: Iterable = why([item for item, _ in listed]) if wish.explained and listed else [None] * len(listed)
     for rank, ((item, score), reason) in enumerate(zip(listed, reasons, strict=True), start=1):
+        if reason is not None and wish.control is not None and item in wish.control.boosts:
+            reason = with_boost(reason, score)
         yield (user, rank, item, score, reason) if wish.explained else (user, rank, item, score)
 
 

@@ -182,6 +182,15 @@ def test_lists_in_three_formats_say_the_same(made, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lists.csv", "lists.jsonl", "lists.parquet"]
 
 
+def test_a_boost_is_a_part_of_the_score(made):
+    wish = listing.Wish(ITEMS, explained=True, control=Control(boosts={"i7": 2.0}))
+    rows = {row[2]: row for row in listing.of_users(made, [1], wish)}
+    assert "boost" in rows["i7"][4].parts and sum("boost" in row[4].parts for row in rows.values()) == 1
+    spread = (made.user_vectors[1] @ made.item_vectors.T).std()
+    assert rows["i7"][4].parts["boost"] == pytest.approx(2 * spread, rel=1e-4)
+    assert all(abs(sum(row[4].parts.values()) - row[3]) < 1e-5 for row in rows.values())
+
+
 def test_parquet_of_several_parts_and_of_none(made, tmp_path, monkeypatch):
     polars = pytest.importorskip("polars")
     monkeypatch.setattr(listing, "PART", 7)

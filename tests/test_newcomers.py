@@ -239,5 +239,11 @@ def test_cold_items_are_measured_among_their_like_and_among_all(rng):
     assert found["cold"]["recall@1"] == pytest.approx(1 / 2)
     assert found["all"]["recall@1"] == pytest.approx(0)
     assert found["all"]["recall@2"] == pytest.approx(2 / 2)
+    tied = sea_jax.Recommender.from_item_scores(np.zeros(6), train, user_ids=range(3))
+    order = np.random.default_rng(0).permutation(6).tolist()
+    first = min((0, 1), key=order.index)  # of the two cold items, the one that the permutation has first
+    assert closed_forms.measure_cold(tied, bundle, (1,))["cold"]["recall@1"] == pytest.approx(
+        np.mean([item == first for item in (0, 1)])
+    )
     with pytest.raises(SeaError, match="no item that training lacks"):
         closed_forms.measure_cold(made, dataclasses.replace(bundle, test=test[2:]), (1,))

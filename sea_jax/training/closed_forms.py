@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from sea_jax import files
 from sea_jax.baselines import GRIDS, READS, Baseline, make
@@ -29,13 +29,18 @@ def measure(
     topk: tuple[int, ...],
     splits: tuple[str, ...] = ("valid", "test"),
     candidates: Bool[np.ndarray, " items"] | None = None,
+    order: Int[np.ndarray, " items"] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Means over users of every metric, {"valid": {...}, "test": {...}}, of any recommender of this dataset.
 
-    candidates: (I,) the items that are ranked; all without.
+    candidates: (I,) the items that are ranked; all without. order: (I,) of ties, a permutation; by item number without.
     """
     pairs = [getattr(bundle, split) if split in splits else NOBODY for split in ("valid", "test")]
-    counts = user_counts(bundle.train, *pairs, bundle.num_users)
+    train = bundle.train
+    if order is not None:
+        place = np.argsort(order)
+        train, *pairs = (np.stack([x[:, 0], place[x[:, 1]]], axis=1) for x in (train, *pairs))
+    counts = user_counts(train, *pairs, bundle.num_users)
     if not any(count["counted"] for count in counts.values()):
         return {}
     size = bundle.num_users, bundle.num_items
@@ -44,9 +49,9 @@ def measure(
         found = made.scores(made.user_ids[rows])
         if candidates is not None:
             found[:, ~candidates] = -np.inf
-        return found
+        return found if order is None else found[:, order]
 
-    _, found = by_user(scores, bundle.train, *pairs, *size, topk)
+    _, found = by_user(scores, train, *pairs, *size, topk)
     return {
         split: {name: float(values.sum()) / counts[split]["counted"] for name, values in found[split].items()}
         for split in splits
@@ -57,7 +62,8 @@ def measure(
 def measure_cold(made: Recommender, bundle: Bundle, topk: tuple[int, ...]) -> dict[str, dict[str, float]]:
     """Metrics of held-out items that nobody has in training: {"cold": among such items alone, "all": among all items}.
 
-    Held-out pairs of items that somebody has in training do not count.
+    Held-out pairs of items that somebody has in training do not count. Ties are broken by a permutation drawn from seed 0:
+    items are numbered as files have them, in which popular ones come first, and many models give cold items one score.
 
     Raises: SeaError if test holds no such item.
     """
@@ -66,8 +72,9 @@ def measure_cold(made: Recommender, bundle: Bundle, topk: tuple[int, ...]) -> di
     if not len(pairs):
         raise SeaError("test holds no item that training lacks; make a bundle with --split=cold_items.")
     held_out = dataclasses.replace(bundle, test=pairs)
+    order = np.random.default_rng(0).permutation(bundle.num_items)
     return {
-        name: measure(made, held_out, topk, ("test",), candidates)["test"]
+        name: measure(made, held_out, topk, ("test",), candidates, order)["test"]
         for name, candidates in (("cold", cold), ("all", None))
     }
 
