@@ -62,7 +62,8 @@ def pictures(data_dir: str | os.PathLike, root: str | os.PathLike, item_ids: np.
 
     Args:
       data_dir: the bundle.
-      root: the folder that its paths are relative to; what lies elsewhere, links followed, is left out.
+      root: the folder with the pictures, to which the bundle's paths are relative, if not to the working directory; what
+        lies elsewhere, links followed, is left out.
       item_ids: of the recommender, whose numbers are the keys.
     Raises: SeaError where `root` is no folder.
     """
@@ -75,7 +76,8 @@ def pictures(data_dir: str | os.PathLike, root: str | os.PathLike, item_ids: np.
     for one, path in zip(ids.tolist(), shown.get("pictures", np.array([], np.str_)).tolist(), strict=False):
         if one not in number or Path(path).suffix.lower() not in PICTURES or "\0" in path:
             continue
-        file = Path(os.path.realpath(inside / path))
-        if file.is_relative_to(inside) and file.is_file():
-            found[number[one]] = file
+        for file in (Path(os.path.realpath(inside / path)), Path(os.path.realpath(path))):
+            if file.is_relative_to(inside) and file.is_file():
+                found[number[one]] = file
+                break
     return found

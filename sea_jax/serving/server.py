@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 from sea_jax.errors import SeaError, require
@@ -41,7 +42,7 @@ def answers(recommender: str = "", run: str = "", data_dir: str = "", image_root
 def serve(said: Answers, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serves until SIGTERM or SIGINT; answers under way are finished first.
 
-    Raises: SeaError where Starlette or uvicorn is missing; OSError where the port is taken.
+    Raises: SeaError where Starlette or uvicorn is missing, or the port is taken.
     """
     uvicorn = require("uvicorn", "serve", "The service")
     require("starlette", "serve", "The service")
@@ -49,10 +50,14 @@ def serve(said: Answers, host: str = "127.0.0.1", port: int = 8000) -> None:
 
     app = application(said, os.environ.get(TOKEN, ""), workers=os.cpu_count() or 1)
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
+        app, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )  # fmt: skip
-    listening = config.bind_socket()
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SeaError(f"cannot listen on {host}, port {port} ({error.strerror.lower()}); name another.") from error
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn, when it has stopped, sends itself the signal once more
         signal.signal(number, lambda *_: None)
     print(f"serving on {address(host, listening.getsockname()[1])}; Ctrl-C stops", flush=True)
