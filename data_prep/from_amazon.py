@@ -215,7 +215,13 @@ def source(
                 return texts_of(record, text_columns or TEXTS)
 
             found = contents.collect(
-                metadata(Path(meta), ids, skips, tell), ids, Path(meta), skips, item=key, parts=parts
+                metadata(Path(meta), ids, skips, tell),
+                ids,
+                Path(meta),
+                skips,
+                item=key,
+                category="main_category",
+                parts=parts,
             )
             found.pictures = [pictures.get(name, "") for name in ids]
             found.about = {"text_columns": list(text_columns or TEXTS), "template": "joined by blanks"}

@@ -91,7 +91,7 @@ def source(
             texts = [tables.find(table, "text", name, flag="--text_template") for name in named_by] or _usual_texts(
                 table
             )
-        how = {"item": key, "title": title or "", "texts": texts}
+        how = {"item": key, "title": title or "", "category": find("category") or "", "texts": texts}
         how["files"] = {modality: column for modality in ("image", "audio") if (column := find(modality))}
         say(
             f"{items}: item is {key}, text is {'+'.join(texts) or 'none'}"
@@ -130,7 +130,9 @@ def main(argv: list[str]) -> int:
     values, recipe = cli.FLAGS, cli.from_flags(Recipe)
     bundles.check_output(values.output)
     skips, progress = Skips(values.strict), cli.Progress()
-    named = {role: values[f"{role}_column"].value for role in (*ROLES, "item_id", "title", "image", "audio")}
+    named = {
+        role: values[f"{role}_column"].value for role in (*ROLES, "item_id", "title", "category", "image", "audio")
+    }
     also = ["time", *["rating"] * (recipe.min_rating is not None), *["split"] * (recipe.split == "given")]
     found = source(
         values.interactions, values.items, skips=skips, named=named, held={1: values.valid, 2: values.test}, also=also,
@@ -163,6 +165,7 @@ if __name__ == "__main__":
         )
     flags.DEFINE_string("item_id_column", "", "column of the item in the table of items")
     flags.DEFINE_string("title_column", "", "column of titles, for showing")
+    flags.DEFINE_string("category_column", "", "column of categories, for lists of some of them")
     flags.DEFINE_list("text_columns", [], "columns that make an item's text, in this order")
     flags.DEFINE_string("image_column", "", "column of paths of pictures, several divided by |")
     flags.DEFINE_string("audio_column", "", "column of paths of sounds")

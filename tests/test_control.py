@@ -237,7 +237,7 @@ def test_new_items_from_a_folder(made, tmp_path):
     new = listing.read_new_items(str(tmp_path), made, ("image", "text"))
     assert new.ids == ["n1", "n2"] and new.titles == ["One", "Two"] and new.features["text"].shape == (2, 3)
     (tmp_path / "text_feat.npy").unlink()
-    with pytest.raises(SeaError, match="it needs image_feat[.]npy or text_feat[.]npy"):
+    with pytest.raises(SeaError, match=r"it needs image_feat[.]npy or text_feat[.]npy"):
         listing.read_new_items(str(tmp_path), made, ("image", "text"))
 
 

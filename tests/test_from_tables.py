@@ -49,6 +49,25 @@ def test_columns_are_guessed_and_said(own):
     assert set(bundle.manifest["sources"]) == {"i.parquet", "items.csv.gz"}
 
 
+def test_a_column_of_categories_is_kept_for_lists(own):
+    text = "sku,name,genre\n" + "".join(f"i{n},Thing {n},{['tea ', '', 'pots'][n % 3]}\n" for n in range(9))
+    (own / "with.csv").write_text(text)
+    categories = {}
+    for column in ("", "name", "none"):
+        skips = Skips()
+        found = source(str(own / "i.parquet"), str(own / "with.csv"), skips=skips, named={"category": column})
+        categories[column] = prepare(found, Recipe(require=("text",)), skips).shown.get("categories")
+        if column == "":
+            names = prepare(found, Recipe(), skips).item_ids.tolist()
+            kept = prepare(found, Recipe(), skips).shown["categories"]
+    assert dict(zip(names, kept.tolist(), strict=True)) == {
+        f"i{n}": ["tea", "", "pots"][n % 3] if n < 9 else "" for n in range(10)
+    }
+    assert set(categories[""].tolist()) == {"tea", "", "pots"} and len(categories[""]) == 9
+    assert set(categories["name"].tolist()) == {f"Thing {n}" for n in range(9)}
+    assert categories["none"] is None
+
+
 def test_columns_and_a_template_are_named(own):
     bundle, said = made(own, named={"image": "none", "item_id": "sku"}, text_columns=["blurb", "name"])
     assert said[1].endswith("text is blurb+name")

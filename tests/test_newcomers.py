@@ -11,7 +11,7 @@ import sea_jax
 from sea_jax import adjacency, baskets
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
-from sea_jax.training import loop
+from sea_jax.training import closed_forms, loop
 
 USERS, ITEMS, COLD = 20, 30, 29
 
@@ -224,3 +224,20 @@ def test_baskets_that_cannot_be_are_one_sentence(bundle):
     ):
         with pytest.raises(SeaError, match=words):
             made.recommend_for(basket, 3, weights=weights)
+
+
+def test_cold_items_are_measured_among_their_like_and_among_all(rng):
+    """By hand: items 0 and 1 are in test alone, item 2 in training and test."""
+    train = np.array([[0, 2], [0, 3], [1, 3], [1, 4], [2, 5]])
+    test = np.array([[0, 0], [1, 1], [1, 2], [2, 2]])
+    features = {"text": rng.normal(size=(6, 3))}
+    bundle = sea_jax.build("cold", train=train, test=test, features=features, item_ids=range(6), user_ids=range(3))
+    items = np.array([[0.5], [0.9], [0.95], [0.1], [0.2], [0.3]])
+    made = sea_jax.Recommender.from_vectors(np.ones((3, 1)), items, train)
+    found = closed_forms.measure_cold(made, bundle, (1, 2))
+    # User 0 wants 0 and sees 1 above it; user 1 wants 1, the best of the cold, below item 2 of all; user 2 has none.
+    assert found["cold"]["recall@1"] == pytest.approx(1 / 2)
+    assert found["all"]["recall@1"] == pytest.approx(0)
+    assert found["all"]["recall@2"] == pytest.approx(2 / 2)
+    with pytest.raises(SeaError, match="no item that training lacks"):
+        closed_forms.measure_cold(made, dataclasses.replace(bundle, test=test[2:]), (1,))

@@ -21,6 +21,7 @@ def build(
     item_ids: Any = None,
     *,
     titles: Any = None,
+    categories: Any = None,
     knn_k_max: int = 20,
 ) -> Bundle:
     """A bundle from pairs of original ids and features.
@@ -32,7 +33,7 @@ def build(
       features: by modality, (I, d): row n belongs to item_ids[n].
       user_ids: all users; by default those that `train`, `valid` and `test` name, sorted.
       item_ids: the items in the order of the features' rows; 0 to I - 1 by default.
-      titles: of the items, for showing.
+      titles, categories: of the items, for showing and for lists of some categories; "" for none.
       knn_k_max: nearest items kept per item and modality.
     Raises: SeaError for anything that does not fit together.
 
@@ -88,7 +89,7 @@ def build(
         user_ids=users,
         item_ids=items,
         missing=missing,
-        shown={} if titles is None else {"titles": titles},
+        shown={key: x for key, x in (("titles", titles), ("categories", categories)) if x is not None},
         notes={"split": {"kind": "given"}, "sources": {}, "repairs": repairs},
     )
 

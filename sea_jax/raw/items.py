@@ -21,7 +21,7 @@ class Items:
 
     titles, texts: "" where there is none. files: by modality, paths. places: row in the table, -1 if it has none.
     rows: of the table. features: by modality, (features, mask of those that lack it). notes: what was found, in words.
-    about: what the manifest records. pictures: for showing, where they are not the files. categories: one an item, or none.
+    about: what the manifest records. pictures: for showing, where they are not the files. categories: "" for none.
     """
 
     ids: Sequence[str]
@@ -90,7 +90,8 @@ def collect(
       ids: of the items wanted.
       path, skips, unit: for what is skipped.
       item: the column of ids.
-      title, category, texts, files: the columns of the title, of the category, of the texts that make an item's text, of paths by modality.
+      title, category, texts, files: the columns of the title, of the category, of the texts that make an item's text, of
+        paths by modality.
       template: how the texts make it, such as "{title}. {brand}"; joined by blanks without.
       parts: instead of title and texts, a function of a record that gives both.
     Raises: SeaError if the table has none of the ids.
@@ -101,9 +102,9 @@ def collect(
             f"--text_template names {strange[0]}, and the columns of texts are {', '.join(texts) or 'none'}."
         )
     number = {name: place for place, name in enumerate(ids)}
-    categories = [""] * len(ids)
     found = none(ids)
     found.files = {name: [()] * len(ids) for name in files or {}}
+    found.categories = [""] * len(ids) if category else []
     make = parts or (lambda record: (text_of(record.get(title)), join(record, texts, template)))
     for line, record in records:
         found.rows += 1
@@ -122,10 +123,10 @@ def collect(
             continue
         found.places[place] = found.rows - 1
         found.titles[place], found.texts[place] = make(record)
-        categories[place] = text_of(record.get(category))
+        if category:
+            found.categories[place] = text_of(record.get(category))
         for modality, column in (files or {}).items():
             found.files[modality][place] = paths_of(record.get(column))
-    found.categories = categories if any(categories) else []
     absent = int((found.places < 0).sum())
     if absent == len(ids):
         wrong = f" ({skips.count(path)} lines were skipped: {skips.sentences()[-1]})" if skips.count(path) else ""

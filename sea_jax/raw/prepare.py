@@ -186,13 +186,12 @@ def featured(
 
 
 def shown(items: Items) -> dict[str, np.ndarray]:
-    """Titles, pictures and categories for showing, those there are."""
+    """Titles, categories and pictures for showing, those there are."""
     found = {}
-    if any(items.titles):
-        found["titles"] = np.array([title[: tables.SHOWN_TITLE] for title in items.titles], np.str_)
+    for name in ("titles", "categories"):
+        if any(words := getattr(items, name)):
+            found[name] = np.array([word[: tables.SHOWN_TITLE] for word in words], np.str_)
     pictures = items.pictures or [paths[0] if paths else "" for paths in items.files.get("image", [])]
     if any(pictures):
         found["pictures"] = np.array(pictures, np.str_)
-    if any(items.categories):
-        found["categories"] = np.array(items.categories, np.str_)
     return found

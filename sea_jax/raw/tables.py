@@ -37,6 +37,7 @@ USUAL = {
     "rating": ("rating", "ratings", "overall", "stars", "score"),
     "split": ("split", "xlabel", "set", "fold"),
     "title": ("title", "name", "movietitle", "itemname", "productname", "prodname", "titles"),
+    "category": ("category", "maincategory", "itemcategory", "productcategory", "genre", "producttype"),
     "text": (
         "title", "name", "movietitle", "itemname", "productname", "prodname", "titles", "brand", "store", "category",
         "categories", "genres", "features", "description", "detaildesc", "text", "tags",

@@ -30,22 +30,24 @@ READERS_OWN = (
 class Run:
     """A run that has been trained, in memory or in its folder.
 
-    config: its settings. summary: as summary.json has it. history: a record for each epoch. notes: sentences worth
+    config: its settings, None of a run without training. summary: as summary.json has it. history: a record for each epoch. notes: sentences worth
     telling. folder: its workdir, or None. training: the parameters on the devices; of a run that was opened, they are
-    restored when something needs them.
+    restored when something needs them. made: the recommender, where it is at hand.
     """
 
-    config: Config
+    config: Config | None
     summary: dict
     history: list[dict]
     notes: list[str]
     folder: Path | None = None
     training: loop.Training | None = None
     data_dir: str = ""
+    made: Recommender | None = None
 
     def __repr__(self) -> str:
         where = f" in {self.folder}" if self.folder else ""
-        return f"<Run of {self.config.backbone}{where}: {len(self.history)} epochs, {self.metrics.get('test', {})}>"
+        what = self.config.backbone if self.config is not None else self.summary.get("baseline", "a baseline")
+        return f"<Run of {what}{where}: {len(self.history)} epochs, {self.metrics.get('test', {})}>"
 
     @property
     def metrics(self) -> dict[str, dict[str, float]]:
@@ -77,6 +79,8 @@ class Run:
 
     def recommender(self, checkpoint: str = "best") -> Recommender:
         """What recommends: of the best epoch from the run's folder if it is there, else computed."""
+        if self.made is not None:
+            return self.made
         if checkpoint == "best" and self.folder is not None and (self.folder / workdir.RECOMMENDER).is_file():
             return Recommender.load(self.folder / workdir.RECOMMENDER)
         params, epoch = self.parameters(checkpoint)
@@ -223,7 +227,8 @@ def open_run(path: str | os.PathLike, data_dir: str = "") -> Run:
     Raises: SeaError if there is no run.
     """
     folder = Path(path)
-    config, _ = workdir.read_record(folder)
+    _, record = workdir.read_origin(folder)
+    config = None if "baseline" in record else workdir.read_record(folder)[0]
     summary = workdir.read_summary(folder) if (folder / workdir.SUMMARY).is_file() else {}
     return Run(config, summary, workdir.read_metrics(folder / workdir.METRICS), [], folder, data_dir=data_dir)
 
@@ -236,11 +241,11 @@ def readers(config: Config) -> Config:
 
 def bundle_of(folder: Path, data_dir: str = "") -> Bundle:
     """The dataset that the run in a folder was trained on; raises SeaError if it is another or not to be found."""
-    config, record = workdir.read_record(folder)
-    path = data_dir or config.data_dir
+    origin, record = workdir.read_origin(folder)
+    path = data_dir or origin["data_dir"]
     if not path:
         raise SeaError(f"{folder / workdir.RECORD} names no dataset on disk; name the bundle with --data_dir.")
-    bundle = bundles.load(path, modalities=config.modalities, verify_hashes=True)
+    bundle = bundles.load(path, modalities=origin["modalities"], verify_hashes=True)
     if record["data"] not in (bundle.manifest["hashes"], workdir.digest(bundle)):
         raise SeaError(f"{path} is not the data this run was trained on; name those with --data_dir.")
     return bundle

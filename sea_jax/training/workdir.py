@@ -115,12 +115,54 @@ def claim(config: Config, bundle: Bundle, workdir: Path, resume: bool = True) ->
     files.write_text(workdir / FLAGS, configs.flag_lines(config))
 
 
-def read_record(workdir: Path) -> tuple[Config, dict]:
-    """The settings and the record of the run in a folder; raises SeaError if there is none or it makes no sense."""
+def claim_baseline(settings: dict, flag_lines: str, bundle: Bundle, workdir: Path) -> None:
+    """As `claim`, for a run without training: its settings stand under "baseline" in the record."""
+    record = {
+        "baseline": settings,
+        "data": bundle.manifest.get("hashes") or digest(bundle),
+        "versions": versions(),
+        "python": sys.version.split()[0],
+    }
+    record = json.loads(json.dumps(record))
+    if (workdir / RECORD).exists():
+        _, old = read_origin(workdir)
+        place = {"workdir": "", "data_dir": ""}
+        same = old.get("baseline") and {**old["baseline"], **place} == {**record["baseline"], **place}
+        if not same or old["data"] != record["data"]:
+            raise SeaError(f"--workdir={workdir} holds another run; choose another folder.")
+    for left in unfinished(workdir):
+        left.unlink(missing_ok=True)
+    files.write_json(workdir / RECORD, files.sealed(record))
+    files.write_text(workdir / FLAGS, flag_lines)
+
+
+def read_origin(workdir: Path) -> tuple[dict, dict]:
+    """("data_dir" and "modalities", the record) of whatever ran in a folder; raises SeaError if nothing did."""
     path = workdir / RECORD
     if not path.is_file():
         raise SeaError(f"--workdir={workdir} holds no run (no {RECORD}); train one with experiments/train.py.")
     record = files.read_json(path, DAMAGED)
+    if "baseline" not in record:
+        config, record = read_record(workdir)
+        return {"data_dir": config.data_dir, "modalities": config.modalities}, record
+    settings = record["baseline"]
+    fits = isinstance(settings, dict) and isinstance(record.get("data"), dict)
+    if not fits or not isinstance(settings.get("data_dir"), str) or not isinstance(settings.get("modalities"), list):
+        raise SeaError(f"{path}: field baseline is missing or no object; {DAMAGED}.")
+    origin = {"data_dir": settings["data_dir"], "modalities": tuple(settings["modalities"])}
+    return origin, files.unsealed(record, path, DAMAGED)
+
+
+def read_record(workdir: Path) -> tuple[Config, dict]:
+    """The settings and the record of the training in a folder; raises SeaError if there is none or it makes no sense."""
+    path = workdir / RECORD
+    if not path.is_file():
+        raise SeaError(f"--workdir={workdir} holds no run (no {RECORD}); train one with experiments/train.py.")
+    record = files.read_json(path, DAMAGED)
+    if "baseline" in record:
+        raise SeaError(
+            f"--workdir={workdir} holds a run without training, which has no checkpoints; name a trained one."
+        )
     for field in ("config", "data"):
         if not isinstance(record.get(field), dict):
             raise SeaError(f"{path}: field {field} is missing or no object; {DAMAGED}.")
