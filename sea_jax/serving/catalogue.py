@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sea_jax import bundle as bundles
+from sea_jax import files
 from sea_jax.errors import SeaError
 
 PICTURES = {
@@ -67,8 +68,7 @@ def pictures(data_dir: str | os.PathLike, root: str | os.PathLike, item_ids: np.
       item_ids: of the recommender, whose numbers are the keys.
     Raises: SeaError where `root` is no folder.
     """
-    inside = Path(os.path.realpath(root))
-    if not inside.is_dir():
+    if not Path(root).is_dir():
         raise SeaError(f"--image_root={root} is no folder.")
     ids, shown = bundles.load_shown(data_dir)
     number = dict(zip(item_ids.tolist(), range(len(item_ids)), strict=True))
@@ -76,8 +76,7 @@ def pictures(data_dir: str | os.PathLike, root: str | os.PathLike, item_ids: np.
     for one, path in zip(ids.tolist(), shown.get("pictures", np.array([], np.str_)).tolist(), strict=False):
         if one not in number or Path(path).suffix.lower() not in PICTURES or "\0" in path:
             continue
-        for file in (Path(os.path.realpath(inside / path)), Path(os.path.realpath(path))):
-            if file.is_relative_to(inside) and file.is_file():
-                found[number[one]] = file
-                break
+        file = files.within(root, path)
+        if file is not None:
+            found[number[one]] = file
     return found

@@ -33,7 +33,7 @@ def answers(recommender: str = "", run: str = "", data_dir: str = "", image_root
     made = Recommender.load(recommender or Path(run) / workdir.RECOMMENDER)
     if not image_root:
         return Answers(made)
-    bundle = data_dir or (workdir.read_record(Path(run))[0].data_dir if run else "")
+    bundle = data_dir or (workdir.read_origin(Path(run))[0]["data_dir"] if run else "")
     if not bundle:
         raise SeaError("--image_root needs --data_dir, the bundle that names the pictures.")
     return Answers(made, pictures(bundle, image_root, made.item_ids))
