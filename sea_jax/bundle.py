@@ -331,6 +331,23 @@ def load(path: str | os.PathLike, modalities: tuple[str, ...] | None = None, ver
     return bundle
 
 
+def load_shown(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Ids of a bundle's items, numbers where it has none, and its `shown`; nothing else of it is read.
+
+    Raises: SeaError as `load`.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    ids, shown = (
+        files.read_npz(path / file, None, REMAKE) if file in manifest["hashes"] else {} for file in ("ids.npz", "shown.npz")
+    )
+    found = ids.get("item_ids", np.arange(manifest["num_items"]))
+    for name, x in {"item_ids": found, **shown}.items():
+        if x.shape != (manifest["num_items"],):
+            raise SeaError(f"{path}: field {name} must have one entry for each item; {REMAKE}.")
+    return found, shown
+
+
 FIELDS = {
     "schema": int, "name": str, "num_users": int, "num_items": int, "interactions": dict, "modalities": dict,
     "modality_order": list, "knn_k_max": int, "hashes": dict,

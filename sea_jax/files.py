@@ -60,6 +60,15 @@ def folder(path: str | os.PathLike, flag: str = "--output") -> Path:
     return path
 
 
+def within(root: str | os.PathLike, path: str | os.PathLike) -> Path | None:
+    """The file that a path relative to `root`, or to the working directory, means, if it lies in `root`; links are followed."""
+    inside = Path(os.path.realpath(root))
+    for file in (os.path.realpath(inside / path), os.path.realpath(path)):
+        if Path(file).is_relative_to(inside) and Path(file).is_file():
+            return Path(file)
+    return None
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a text file in UTF-8."""
     with whole(path) as aside:

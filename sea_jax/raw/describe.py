@@ -1,25 +1,17 @@
 """A dataset for a person: sizes, curves, what is missing, whether features make sense, what may leak. HTML without scripts."""
 
-import base64
 import html
-import io
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sea_jax import bundle as bundles
+from sea_jax import pages
 from sea_jax.bundle import Bundle
 
-SHOWN_ITEMS, SHOWN_NEIGHBOURS, THUMBNAIL = 6, 5, 64
+SHOWN_ITEMS, SHOWN_NEIGHBOURS = 6, 5
 STARS = re.compile(r"\b[0-5](\.\d)?\s*(/\s*5|out of 5|stars?\b)", re.IGNORECASE)
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: .6rem 0; } td, th { padding: .2rem .7rem; text-align: left; vertical-align: top; }
-th { border-bottom: 1px solid #999; } tr:nth-child(even) td { background: #f6f6f6; } .n { text-align: right; }
-img { max-width: 100%; } td img { display: block; margin-bottom: .2rem; } small { color: #666; } code { word-break: break-all; }
-"""
 
 
 def leaks(bundle: Bundle) -> list[str]:
@@ -121,11 +113,9 @@ def page(bundle: Bundle, root: Path | None = None) -> str:
     escape = html.escape
     found = leaks(bundle)
     parts = [
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(bundle.name)}</title><style>{STYLE}</style>",
-        f"<h1>{escape(bundle.name)}</h1>",
         _sizes(bundle),
         "<h2>Users, items, time</h2>",
-        _image(curves(bundle), "How many interactions users and items have; when they happened"),
+        pages.image(pages.png(curves(bundle)), "How many interactions users and items have; when they happened"),
         "<h2>Modalities</h2>",
         _modalities(bundle),
         "<h2>What may leak</h2>",
@@ -133,17 +123,8 @@ def page(bundle: Bundle, root: Path | None = None) -> str:
     ]
     for modality in bundle.modalities:
         parts += [f"<h2>Nearest items by {escape(modality)}</h2>", _neighbours(bundle, modality, root)]
-    parts += ["<h2>How it was made</h2>", _record(bundle), "</html>"]
-    return "\n".join(parts)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; cells are HTML."""
-    cells = lambda row, tag: "".join(f"<{tag}>{cell}</{tag}>" for cell in row)  # noqa: E731
-    head = [*head, *[""] * (max(map(len, rows), default=0) - len(head))] if head else []
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    top = f"<tr>{cells(head, 'th')}</tr>" if head else ""
-    return f"<table>{top}{body}</table>"
+    parts += ["<h2>How it was made</h2>", _record(bundle)]
+    return pages.page(bundle.name, parts)
 
 
 def _sizes(bundle: Bundle) -> str:
@@ -155,7 +136,7 @@ def _sizes(bundle: Bundle) -> str:
         rows.append(
             [split, f"{len(pairs):,} of {len(np.unique(pairs[:, 0])):,} users, {len(np.unique(pairs[:, 1])):,} items"]
         )
-    return _table([], rows)
+    return pages.table([], rows)
 
 
 def _modalities(bundle: Bundle) -> str:
@@ -171,7 +152,7 @@ def _modalities(bundle: Bundle) -> str:
                 html.escape(str(encoder)),
             ]
         )
-    return _table(["name", "width", "items without", "encoder"], rows)
+    return pages.table(["name", "width", "items without", "encoder"], rows)
 
 
 def _neighbours(bundle: Bundle, modality: str, root: Path | None) -> str:
@@ -179,41 +160,21 @@ def _neighbours(bundle: Bundle, modality: str, root: Path | None) -> str:
     rows = []
     for item in sample(bundle):
         if modality in bundle.missing and bundle.missing[modality][item]:
-            rows.append([_card(bundle, item, root), "<small>has none</small>"])
+            rows.append([card(bundle, item, root), "<small>has none</small>"])
             continue
         near = [
-            f"{_card(bundle, other, root)}<small>{likeness:.2f}</small>"
+            f"{card(bundle, other, root)}<small>{likeness:.2f}</small>"
             for other, likeness in zip(indices[item].tolist(), similarities[item].tolist(), strict=True)
             if other != item
         ]
-        rows.append([_card(bundle, item, root), *near[:SHOWN_NEIGHBOURS]])
-    return _table(["item", "its nearest, with cosine"], rows)
+        rows.append([card(bundle, item, root), *near[:SHOWN_NEIGHBOURS]])
+    return pages.table(["item", "its nearest, with cosine"], rows)
 
 
-def _card(bundle: Bundle, item: int, root: Path | None) -> str:
+def card(bundle: Bundle, item: int, root: Path | None) -> str:
+    """An item as a page shows it."""
     pictures = bundle.shown.get("pictures")
-    shown = "" if pictures is None else thumbnail(str(pictures[item]), root)
-    image = f"<img alt='' src='data:image/jpeg;base64,{shown}'>" if shown else ""
-    return f"{image}{html.escape(name_of(bundle, item)[:60])} "
-
-
-def thumbnail(path: str, root: Path | None) -> str:
-    """A small JPEG of a picture in base 64; empty if there is no such file, or it is no picture, or lies elsewhere."""
-    file = Path(root or "", path)
-    if not path or "://" in path or not file.is_file() or (root and not file.resolve().is_relative_to(root.resolve())):
-        return ""
-    try:
-        from PIL import Image
-
-        with Image.open(file) as opened:
-            opened.draft("RGB", (THUMBNAIL, THUMBNAIL))
-            image = opened.convert("RGB")
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            held = io.BytesIO()
-            image.save(held, format="jpeg", quality=85)
-    except Exception:  # Pillow raises many kinds for what is no picture; a page can do without
-        return ""
-    return base64.b64encode(held.getvalue()).decode()
+    return pages.card(name_of(bundle, item), "" if pictures is None else str(pictures[item]), root)
 
 
 def curves(bundle: Bundle):
@@ -250,12 +211,6 @@ def curves(bundle: Bundle):
     return figure
 
 
-def _image(figure, words: str) -> str:
-    held = io.BytesIO()
-    figure.savefig(held, dpi=90, format="png", metadata={"Software": None})
-    return f"<img alt='{html.escape(words)}' src='data:image/png;base64,{base64.b64encode(held.getvalue()).decode()}'>"
-
-
 def _record(bundle: Bundle) -> str:
     manifest = bundle.manifest
     arrow = lambda two: f"{two[0]:,} → {two[1]:,}"  # noqa: E731
@@ -263,7 +218,7 @@ def _record(bundle: Bundle) -> str:
         [html.escape(step["step"]), *(arrow(step[kind]) for kind in ("interactions", "users", "items"))]
         for step in manifest.get("steps", [])
     ]
-    parts = [_table(["step", "interactions", "users", "items"], rows)] if rows else []
+    parts = [pages.table(["step", "interactions", "users", "items"], rows)] if rows else []
     split = manifest.get("split", {})
     about = [f"split: {html.escape(', '.join(f'{key} {value}' for key, value in split.items() if key != 'report'))}"]
     about += [
@@ -274,6 +229,6 @@ def _record(bundle: Bundle) -> str:
     hashes = {**manifest.get("sources", {}), **manifest.get("hashes", {})}
     rows = [[html.escape(name), f"<code>{html.escape(str(value))}</code>"] for name, value in hashes.items()]
     parts.append(
-        f"<details><summary>SHA-256 of the sources and of the bundle's files</summary>{_table([], rows)}</details>"
+        f"<details><summary>SHA-256 of the sources and of the bundle's files</summary>{pages.table([], rows)}</details>"
     )
     return "\n".join(parts)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sea_jax import bundle as bundles
+from sea_jax import pages
 from sea_jax.raw import describe
 
 
@@ -60,10 +61,10 @@ def test_pictures_outside_the_folder_are_not_shown(tmp_path):
     Image = pytest.importorskip("PIL.Image")
     (tmp_path / "inside").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "secret.png")
-    assert describe.thumbnail("../secret.png", tmp_path / "inside") == ""
-    assert describe.thumbnail("secret.png", tmp_path)
+    assert pages.thumbnail("../secret.png", tmp_path / "inside") == ""
+    assert pages.thumbnail("secret.png", tmp_path)
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    assert describe.thumbnail("broken.png", tmp_path) == ""
+    assert pages.thumbnail("broken.png", tmp_path) == ""
 
 
 def test_a_bundle_with_little_to_show(rng):

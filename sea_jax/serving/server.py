@@ -1,0 +1,74 @@
+"""Starts and ends the service: what is served, from which files, on which port."""
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+from sea_jax.errors import SeaError, require
+from sea_jax.recommender import Recommender
+from sea_jax.serving.answers import Answers
+from sea_jax.serving.catalogue import pictures
+from sea_jax.training import workdir
+
+TOKEN = "SEA_JAX_TOKEN"  # of the environment
+STOP_SECONDS = 10  # for answers under way when it is told to stop
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def answers(recommender: str = "", run: str = "", data_dir: str = "", image_root: str = "") -> Answers:
+    """What a service says from a recommender's file, or from a run's folder.
+
+    Args:
+      recommender: a file of `Recommender.save`; or else
+      run: a run's folder.
+      data_dir: its bundle, which names the pictures; that of the run without.
+      image_root: the folder that holds the pictures; none are shown without.
+    Raises: SeaError for files that are not there or damaged.
+    """
+    if bool(recommender) == bool(run):
+        raise SeaError("name either --recommender, a file, or --workdir, the folder of a run.")
+    if run and not (Path(run) / workdir.RECOMMENDER).is_file():
+        raise SeaError(f"--workdir={run} has no {workdir.RECOMMENDER}; train there first.")
+    made = Recommender.load(recommender or Path(run) / workdir.RECOMMENDER)
+    if not image_root:
+        return Answers(made)
+    bundle = data_dir or (workdir.read_origin(Path(run))[0]["data_dir"] if run else "")
+    if not bundle:
+        raise SeaError("--image_root needs --data_dir, the bundle that names the pictures.")
+    return Answers(made, pictures(bundle, image_root, made.item_ids))
+
+
+def serve(said: Answers, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serves until SIGTERM or SIGINT; answers under way are finished first.
+
+    Raises: SeaError where Starlette or uvicorn is missing, or the port is taken.
+    """
+    uvicorn = require("uvicorn", "serve", "The service")
+    require("starlette", "serve", "The service")
+    from sea_jax.serving.app import application
+
+    app = application(said, os.environ.get(TOKEN, ""), workers=os.cpu_count() or 1)
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )  # fmt: skip
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SeaError(f"cannot listen on {host}, port {port} ({error.strerror.lower()}); name another.") from error
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn, when it has stopped, sends itself the signal once more
+        signal.signal(number, lambda *_: None)
+    print(f"serving on {address(host, listening.getsockname()[1])}; Ctrl-C stops", flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def address(host: str, port: int) -> str:
+    """The address to open in a browser."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+def is_open(host: str) -> bool:
+    """Whether others than this machine may ask without a token."""
+    return host not in LOOPBACK and not os.environ.get(TOKEN)
