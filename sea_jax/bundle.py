@@ -339,7 +339,8 @@ def load_shown(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, np.ndarra
     path = Path(path)
     manifest = _read_manifest(path)
     ids, shown = (
-        files.read_npz(path / file, None, REMAKE) if file in manifest["hashes"] else {} for file in ("ids.npz", "shown.npz")
+        files.read_npz(path / file, None, REMAKE) if file in manifest["hashes"] else {}
+        for file in ("ids.npz", "shown.npz")
     )
     found = ids.get("item_ids", np.arange(manifest["num_items"]))
     for name, x in {"item_ids": found, **shown}.items():
