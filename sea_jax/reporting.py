@@ -46,7 +46,7 @@ def report(
     """
     first, bundle = runs[0], runs[0].bundle()
     for run in runs:
-        if not run.metrics:
+        if not run.summary:
             raise SeaError(f"--workdir={run.folder} holds no finished run; train it to its end first.")
         if any(not np.array_equal(getattr(run.bundle(), split), getattr(bundle, split)) for split in bundles.SPLITS):
             raise SeaError(f"{run.folder} was trained on other data than {first.folder}; report runs on the same data.")

@@ -89,7 +89,9 @@ def build(
         user_ids=users,
         item_ids=items,
         missing=missing,
-        shown={key: x for key, x in (("titles", titles), ("categories", categories)) if x is not None},
+        shown={
+            key: np.asarray(x, np.str_) for key, x in (("titles", titles), ("categories", categories)) if x is not None
+        },
         notes={"split": {"kind": "given"}, "sources": {}, "repairs": repairs},
     )
 
