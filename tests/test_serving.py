@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx
+import httpx2 as httpx
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
