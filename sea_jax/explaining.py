@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from sea_jax.recommender import Recommender
 
@@ -49,7 +50,7 @@ def _explain(made, vector, own, amounts, items, nearest) -> list[Why]:
     for item in numbers:
         if vector is not None:
             shares = vector.astype(np.float64) * made.item_vectors[item]
-            near = made.cosines(np.array([item]))[0, own]
+            near = _cosines(made.item_vectors[own], made.item_vectors[item])
             parts = {name: float(shares[columns].sum()) for name, columns in columns_of(made).items()}
         elif made.item_scores is not None:
             near, parts = np.zeros(len(own)), {"popularity": float(made.item_scores[item])}
@@ -63,6 +64,13 @@ def _explain(made, vector, own, amounts, items, nearest) -> list[Why]:
             parts["others"] = float(near.sum() - sum(parts.values()))
         found.append(Why(made.item_ids[item].item(), sum(parts.values()), parts, named))
     return found
+
+
+def _cosines(rows: Float[np.ndarray, "n d"], one: Float[np.ndarray, " d"]) -> Float[np.ndarray, " n"]:
+    """Of rows with one vector, -inf where either is all zeros; of few rows, where `Recommender.cosines` takes all items."""
+    rows, one = rows.astype(np.float64), one.astype(np.float64)
+    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(one)
+    return np.where(norms > 0, rows @ one / np.where(norms > 0, norms, 1), -np.inf)
 
 
 def columns_of(made: Recommender) -> dict[str, slice]:
