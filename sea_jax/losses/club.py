@@ -227,7 +227,7 @@ def l1out(
     shift = -jnp.sum(all_mean**2 * precision + all_logvar, axis=1, keepdims=True) / 2
     candidates = jnp.concatenate([-precision / 2, all_mean * precision, shift], axis=1)
     anchors = jnp.concatenate([y**2, y, jnp.ones_like(y[:, :1])], axis=1)
-    log_sum = logsumexp_sum(anchors, candidates, all_weights, weights, index, block=block)
+    log_sum = logsumexp_sum(anchors, candidates, all_weights, weights, index[:, None], block=block)
     return weights @ (own + jnp.log(jnp.sum(all_weights) - 1)) - log_sum, jnp.sum(weights)
 
 
