@@ -118,7 +118,7 @@ def test_a_reader_beside_a_training(demo, tmp_path):
     folder = tmp_path / "run"
     training = forked.start(
         "experiments/train", f"--data_dir={demo}", f"--workdir={folder}", *forked.SETTINGS, "--epochs=25",
-        *forked.MODELS["lightgcn"], said=tmp_path / "said",
+        "--backbone=lightgcn", said=tmp_path / "said",
     )  # fmt: skip
     like, read = None, 0
     while training.process.is_alive():
@@ -279,7 +279,7 @@ def test_ctrl_c_saves_the_last_epoch_and_the_run_goes_on_bit_for_bit(demo, tmp_p
         "experiments/train",
         f"--data_dir={demo}",
         *forked.SETTINGS,
-        *forked.MODELS["lightgcn"],
+        "--backbone=lightgcn",
         "--checkpoint_every=500",
     )
 

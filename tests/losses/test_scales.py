@@ -174,7 +174,7 @@ def test_log_sum_exp_of_large_logits(rng, size):
 def test_padding_anchors_do_not_exclude_the_only_candidate(bound):
     anchors, one = jnp.ones((3, 2)), jnp.ones((1, 2))  # a second block of two has one anchor of padding
     found, gradient = jax.value_and_grad(losses.logsumexp_sum, argnums=1)(
-        anchors, one, None, jnp.ones(3), jnp.full(3, -1), None, bound, 2
+        anchors, one, None, jnp.ones(3), jnp.full((3, 1), -1), None, bound, 2
     )
     assert float(found) == pytest.approx(6)
     np.testing.assert_allclose(gradient, [[3, 3]], rtol=1e-6)
