@@ -126,7 +126,7 @@ def programs(model, data, config, state, batch, draws) -> dict[str, tuple]:
         "item_maps": (item_maps, (only, data.features)),
         "heads": (heads, (behind, first)),
         "propagation": (propagation, (nodes, data)),
-        "bpr": (loss(lambda r, batch: objectives.bpr(r, batch, None, None, config, None)), (representation, batch)),
+        "bpr": (loss(lambda r, batch: objectives.bpr(r, batch, draws, data, config, None)), (representation, batch)),
         "solosim": (
             loss(lambda r, draws: objectives.alignment(r, pair, draws, data, config, None)),
             (representation, draws),
