@@ -78,6 +78,9 @@ GOOD = {
     "experiments/recommend": ("--workdir={run}", "--output={out}"),
     "experiments/baselines": ("--data_dir={data}", "--workdir={out}", "--ridge=10", "--content_weight=1"),
     "experiments/export": ("--workdir={run}", "--output={out}"),
+    "experiments/serve": ("--workdir={run}",),
+    "experiments/report": ("--workdir={run}", "--output={out}"),
+    "experiments/diversity_study": ("--workdir={run}", "--output={out}"),
     "experiments/compare": ("--first={run}", "--second={again}"),
     "experiments/replay": (),
     "experiments/mi_study": ("--quick", "--output={out}"),
@@ -123,6 +126,18 @@ FLAGS = {
     "experiments/export": (
         "--workdir=", "--workdir={out}", "--workdir={table}", "--recommender={table}", "--format=xml", "--k=0", "--k=x",
         "--output=", "--output=.", "--output={data}", "--output={out}/deep/x.npz", "--checkpoint=first",
+    ),
+    "experiments/serve": (
+        "--workdir=", "--workdir={out}", "--workdir={table}", "--recommender={table}", "--recommender={out}",
+        "--port=x", "--port=70000", "--port=-1", "--host=nowhere.invalid", "--image_root={out}", "--nosuch=1",
+    ),
+    "experiments/report": (
+        "--workdir=", "--workdir={out}", "--workdir={table}", "--workdir={run},{run}", "--data_dir={toys}", "--k=0",
+        "--k=x", f"--k={BEYOND[2]}", "--map=flat", "--output=", "--output={table}", "--output={table}/below",
+    ),
+    "experiments/diversity_study": (
+        "--workdir=", "--workdir={out}", "--lambdas=x", "--lambdas=", "--lambdas=2", "--lambdas=nan", "--k=1", "--k=x",
+        "--k=1000", "--output=", "--output=.", "--output={data}", "--output={out}/deep/x.csv",
     ),
     "experiments/compare": (
         "--first=", "--second=", "--first=,", "--first={again}", "--first={run},{run}", "--first={out}", "--second={data}",

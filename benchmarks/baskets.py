@@ -35,7 +35,10 @@ def without(bundle: Bundle, users: np.ndarray) -> Bundle:
         split: pairs[~np.isin(pairs[:, 0], users)]
         for split, pairs in (("train", bundle.train), ("valid", bundle.valid))
     }
-    return build("without", kept, bundle.num_users, bundle.num_items, bundle.features)
+    return build("without", kept, bundle.num_users, bundle.num_items, bundle.features,
+        knn_k_max=bundle.manifest["knn_k_max"], missing=bundle.missing,
+        honour_missing=bundle.manifest.get("honour_missing", False),
+    )  # fmt: skip
 
 
 def measured(bundle: Bundle, users: np.ndarray, scores) -> dict[str, float]:

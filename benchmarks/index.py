@@ -6,11 +6,11 @@ top 20 and milliseconds a query for several numbers of cells looked into. `chose
 
 import time
 
-import faiss
 import numpy as np
 from absl import flags
 
 from sea_jax import cli, exporting, files
+from sea_jax.errors import require
 from sea_jax.recommender import Recommender
 
 K, QUERIES, BATCH = 20, 1000, 50
@@ -33,7 +33,7 @@ def timed(search, queries: np.ndarray) -> tuple[np.ndarray, float]:
 
 def main(argv: list[str]) -> int:
     del argv
-    values = cli.FLAGS
+    values, faiss = cli.FLAGS, require("faiss", "ann", "this benchmark")
     if values.recommender:
         made = Recommender.load(values.recommender)
         items, users = made.item_vectors, made.user_vectors

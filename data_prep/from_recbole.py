@@ -6,8 +6,7 @@ of sequential data) are training interactions, but for those that a split holds 
 """
 
 import dataclasses
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +61,24 @@ def vectors(path: Path, column: str, key: str, ids: Sequence[str], skips: Skips,
     return x, absent
 
 
+def rows(path: Path, *columns: str) -> Iterator[list[str]]:
+    """The cells of these columns, once more: what is skipped was counted when the file was read."""
+    for _, record in tables.records(tables.layout(path, delimiter="\t"), Skips()):
+        yield [str((record or {}).get(name) or "").strip() for name in columns]
+
+
 def read_histories(
-    reader: Reader, path: Path, user: str, column: str, held_out: set[tuple[str, str]], label: int | None, skips: Skips
+    reader: Reader, path: Path, user: str, column: str, held_out: set[tuple[str, ...]], label: int | None
 ) -> None:
     """The items of each line's history as interactions of its user, but for pairs that a split holds out."""
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as lists:
-        for _, record in tables.records(tables.layout(path, delimiter="\t"), skips):
-            name = str((record or {}).get(user) or "").strip()
-            items = str((record or {}).get(column) or "").split()
-            items = [item for item in items if (name, item) not in held_out]
-            if name and items:
-                lists.write(" ".join([name, *items]) + "\n")
-        lists.flush()
-        reader.read_lists(lists.name, label)
+    pairs = [
+        (name, item)
+        for name, items in rows(path, user, column)
+        for item in items.split()
+        if name and (name, item) not in held_out
+    ]
+    if pairs:
+        reader.add(path, [name for name, _ in pairs], [item for _, item in pairs], label)
 
 
 def source(
@@ -118,13 +122,15 @@ def source(
         note = f" (not read: {', '.join(lists)})" if lists else ""
         say(f"{path}: {', '.join(f'{role} is {column}' for role, column in roles.items())}{note}")
         reader.read(tables.layout(path, delimiter="\t"), roles, label if given else None)
-    held_out = set()
-    for path in [one for label, paths in chosen.items() if label and histories for one in paths]:
-        for _, record in tables.records(tables.layout(path, delimiter="\t"), skips):
-            held_out.add(tuple(str((record or {}).get(usual[role]) or "").strip() for role in ("user", "item")))
+    held_out = {
+        tuple(pair)
+        for label, (path,) in chosen.items()
+        if label and histories
+        for pair in rows(path, usual["user"], usual["item"])
+    }
     for path, user, history in histories:
         say(f"{path}: {history} is read as earlier interactions")
-        read_histories(reader, path, user, history, held_out, 0 if given else None, skips)
+        read_histories(reader, path, user, history, held_out, 0 if given else None)
     stem = chosen[0][0].name.removesuffix(".inter").removesuffix(".train")
     others = [
         path

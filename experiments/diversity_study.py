@@ -5,6 +5,8 @@ diversity (the mean of 1 - cosine over a list's pairs), and the share of the cat
 users of a split who have training items.
 """
 
+import sys
+
 import numpy as np
 from absl import flags
 from jaxtyping import Float, Int
@@ -13,6 +15,7 @@ from tqdm import tqdm
 from sea_jax import cli, files
 from sea_jax.adjacency import joined_units
 from sea_jax.control import Control
+from sea_jax.errors import SeaError
 from sea_jax.training import runs
 
 COLUMNS = ("lambda", "valid recall", "test recall", "diversity", "coverage")
@@ -37,6 +40,16 @@ def diversity(lists: Int[np.ndarray, "n k"], unit: Float[np.ndarray, "items d"])
     return total / len(lists)
 
 
+def numbers(lambdas: list[str]) -> list[float]:
+    """The trade-offs as numbers; raises SeaError for what is none."""
+    if not lambdas:
+        raise SeaError("--lambdas is empty; give numbers from 0 to 1.")
+    try:
+        return [float(one) for one in lambdas]
+    except ValueError as error:
+        raise SeaError(f"--lambdas={','.join(lambdas)} must be numbers from 0 to 1.") from error
+
+
 def main(argv: list[str]) -> int:
     del argv
     values = cli.FLAGS
@@ -45,8 +58,10 @@ def main(argv: list[str]) -> int:
     content = joined_units(bundle.features)
     unit = content / np.maximum(np.linalg.norm(content, axis=1, keepdims=True), 1e-12)
     number_of = {one: number for number, one in enumerate(made.item_ids.tolist())}
+    if values.k > bundle.num_items - np.bincount(bundle.train[:, 0]).max():
+        raise SeaError(f"--k={values.k} is more than every user has left to be listed; take a smaller one.")
     trained, table = np.unique(bundle.train[:, 0]), []
-    for trade in tqdm([float(one) for one in values.lambdas]):
+    for trade in tqdm(numbers(values.lambdas), disable=not sys.stderr.isatty()):
         control, row = Control(diversity=trade, content=content), {}
         for split in ("valid", "test"):
             pairs = getattr(bundle, split)

@@ -18,6 +18,8 @@ def main(argv: list[str]) -> int:
     values = cli.FLAGS
     if not 1 <= values.k <= LARGEST_INT:
         raise SeaError(f"--k={values.k} must be from 1 to {LARGEST_INT}.")
+    if not all(values.workdir) or not values.workdir:
+        raise SeaError("--workdir names no run; give the folder of one or of several.")
     if len(set(values.workdir)) < len(values.workdir):
         raise SeaError("--workdir names a run twice; name each once.")
     opened = [runs.open_run(folder, values.data_dir) for folder in values.workdir]

@@ -8,8 +8,6 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: threads of its own would stand in each other's way
 
-import sys
-
 from absl import flags
 
 from sea_jax import cli
@@ -20,8 +18,6 @@ def main(argv: list[str]) -> int:
     del argv
     values = cli.FLAGS
     said = server.answers(values.recommender, values.workdir, values.data_dir, values.image_root)
-    if server.is_open(values.host):
-        print(f"anybody who reaches {values.host} may ask; set {server.TOKEN} to a secret.", file=sys.stderr)
     server.serve(said, values.host, values.port)
     print("stopped")
     return 0

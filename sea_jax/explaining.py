@@ -61,7 +61,7 @@ def _explain(made, vector, own, amounts, items, nearest) -> list[Why]:
         named = [(made.item_ids[own[n]].item(), float(near[n])) for n in order]
         if vector is None and made.item_scores is None:
             parts = {str(one): share for one, share in named}
-            parts["others"] = float(near.sum() - sum(parts.values()))
+            parts["(others)"] = float(near.sum() - sum(parts.values()))
         found.append(Why(made.item_ids[item].item(), sum(parts.values()), parts, named))
     return found
 

@@ -407,6 +407,8 @@ class Recommender:
             rows = floats("content", wishes.content, 2)
             if len(rows) != len(self.item_ids):
                 raise SeaError(f"content must have a row for each of {len(self.item_ids)} items, has {len(rows)}.")
+            if not np.isfinite(rows).all():
+                raise SeaError("content has numbers that are not finite.")
             return rows
         rows = self.item_vectors if self.item_vectors is not None else self.item_weights
         if rows is None:

@@ -166,9 +166,21 @@ def check(made: Any) -> None:
         right = texts is None or (isinstance(texts, list) and all(isinstance(text, str) for text in texts))
         require(right and (texts is None or len(texts) == sizes["items"]), name, "must be one string an item")
     require(isinstance(made.notes, dict), "notes", "must be a dictionary")
+    d = None if made.item_vectors is None else made.item_vectors.shape[1]
     for name, array in made.extras.items():
         plain = isinstance(array, np.ndarray) and array.dtype.kind in "biufU"
         require(plain, f"extras[{name!r}]", "must be an array of numbers or strings")
+    rows = made.extras.get("basket_items")
+    if rows is not None:
+        fine = d is not None and rows.shape == (sizes["items"], d) and rows.dtype == np.float32
+        fine = fine and (not rows.size or (rows.min() >= -LARGEST and rows.max() <= LARGEST))
+        require(fine, "extras['basket_items']", f"must be finite float32 ({sizes['items']}, {d})")
+    if "column_names" in made.extras or "column_ends" in made.extras:
+        names, ends = made.extras.get("column_names"), made.extras.get("column_ends")
+        fine = names is not None and ends is not None and names.dtype.kind == "U" and ends.dtype == np.int64
+        fine = fine and names.ndim == 1 and names.shape == ends.shape and len(set(names.tolist())) == len(names)
+        fine = fine and len(ends) and ends[0] > 0 and ends[-1] == d and bool((ends[1:] > ends[:-1]).all())
+        require(bool(fine), "extras['column_ends']", "and column_names must divide the vectors' columns")
 
 
 def write(made: Any, path: str | os.PathLike) -> None:

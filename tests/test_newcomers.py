@@ -57,7 +57,7 @@ def test_a_new_item_is_what_an_item_without_interactions_is(bundle, settings):
 
 
 @pytest.mark.parametrize("backbone", ["vbpr", "freedom", "bm3", "mgcn", "lgmrec", "smore"])
-def test_backbones_with_item_tables_take_the_mean_of_the_neighbours(bundle, backbone):
+def test_a_new_items_vector_depends_on_no_other_new_item(bundle, backbone):
     """Each for itself, whoever comes along."""
     run = fitted(backbone=backbone)
     rng = np.random.default_rng(0)

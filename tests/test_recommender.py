@@ -329,6 +329,11 @@ DAMAGE = {
     "seen twice": ({"seen_starts": STARTS * 2, "seen_items": np.zeros(2 * USERS, np.int32)}, "field seen_items"),
     "notes without JSON": ({"notes": "{"}, "field notes"),
     "notes of numbers": ({"notes": np.arange(3)}, "field notes"),
+    "basket items of another width": ({"extra_basket_items": VECTORS[:1]}, "field extras..basket_items"),
+    "columns that leave some out": (
+        {"extra_column_names": np.array(["a"]), "extra_column_ends": np.array([1])}, "field extras..column_ends",
+    ),
+    "columns without names": ({"extra_column_ends": np.array([2])}, "field extras..column_ends"),
     "too few titles": ({"titles": '["a"]'}, "field titles"),
     "two forms": ({"item_scores": np.ones(ITEMS, np.float32)}, "form that scores"),
     "object array": ({"extra_a": np.array([{}, None]), "hashed": False}, "field extra_a"),

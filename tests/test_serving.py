@@ -242,6 +242,24 @@ def test_whatever_is_asked_is_answered_or_refused(client, fields):
     assert ("items" in answer.json()) == (answer.status_code == 200)
 
 
+@pytest.mark.parametrize("token", ["", "a b", "sésame", "a\n"])
+def test_a_token_that_nobody_could_send_is_refused(monkeypatch, token):
+    monkeypatch.setenv(server.TOKEN, token)
+    with pytest.raises(SeaError, match="SEA_JAX_TOKEN must be"):
+        server.token()
+
+
+def test_on_loopback_other_names_are_refused():
+    """A page of another site, whose name has come to mean this machine, names its own host."""
+    with TestClient(application(Answers(made()), hosts=("localhost", "::1"))) as client:
+        for host, status in (
+            ("localhost:8000", 200), ("LOCALHOST", 200), ("[::1]:8000", 200), ("evil.example:8000", 400), ("", 400),
+        ):  # fmt: skip
+            answer = client.get("/recommend?user=101", headers={"host": host})
+            assert answer.status_code == status, host
+        assert client.get("/", headers={"host": "evil.example"}).json()["error"].endswith("as localhost.")
+
+
 def test_a_token():
     with TestClient(application(Answers(made()), token="sesame")) as client:
         for headers in (

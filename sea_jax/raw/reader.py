@@ -204,7 +204,7 @@ class Reader:
 
     def read_lists(self, path: str | os.PathLike, label: int | None = None, encoding: str = "") -> None:
         """Reads lines of a user and then items, divided by blanks or tabs, as LightGCN's and MicroLens's."""
-        pl, path = tables.polars(), Path(path)
+        path = Path(path)
         users, items = [], []
         for number, line in lines.each(path, encoding=encoding, tell=self.tell):
             try:
@@ -219,6 +219,11 @@ class Reader:
             items += names[1:]
         if not users:
             raise SeaError(f"{path} has no line of a user and items.")
+        self.add(path, users, items, label)
+
+    def add(self, path: str | os.PathLike, users: list[str], items: list[str], label: int | None = None) -> None:
+        """Interactions of these users with these items, read from `path`, where each has the same label or none has one."""
+        pl = tables.polars()
         part = {
             "users": self.users.of(pl.Series(users, dtype=pl.String)),
             "items": self.items.of(pl.Series(items, dtype=pl.String)),

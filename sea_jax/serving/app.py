@@ -39,13 +39,14 @@ LISTS = ("allow", "categories", "deny", "exclude", "items")  # of GET /recommend
 METHODS = ("GET", "HEAD", "POST")
 
 
-def application(answers: Answers, token: str = "", workers: int = 4) -> Starlette:
+def application(answers: Answers, token: str = "", workers: int = 4, hosts: tuple[str, ...] = ()) -> Starlette:
     """The service as an ASGI application.
 
     Args:
       answers: what it says.
       token: asked of everybody as "Authorization: Bearer TOKEN", save for /health and the page's own files; "" asks nobody.
       workers: threads that compute; whoever comes while they are busy waits.
+      hosts: names that a request may be addressed to, without the port; any if there are none.
     """
     metrics = Metrics(users=len(answers.made.user_ids), items=len(answers.made.item_ids))
     threads = anyio.CapacityLimiter(workers)
@@ -135,6 +136,10 @@ def application(answers: Answers, token: str = "", workers: int = 4) -> Starlett
             if scope["type"] != "http":
                 return await self.app(scope, receive, send)
             status, began = 500, time.perf_counter()
+            if hosts and host_of(scope) not in hosts:
+                refusal = as_json({"error": "This service answers on this machine alone, as localhost."}, 400)
+                metrics.count("other", "other", 400, 0.0)
+                return await refusal(scope, receive, send)
 
             async def sent(message):
                 nonlocal status
@@ -153,6 +158,12 @@ def application(answers: Answers, token: str = "", workers: int = 4) -> Starlett
     app.add_middleware(Watched)
     app.router.redirect_slashes = False
     return app
+
+
+def host_of(scope: dict) -> str:
+    """The name, without the port, that a request is addressed to; "" where it does not say."""
+    host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 def as_json(value: dict, status: int = 200, headers: dict | None = None) -> Response:

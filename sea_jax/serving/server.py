@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
 from sea_jax.errors import SeaError, require
@@ -42,13 +43,16 @@ def answers(recommender: str = "", run: str = "", data_dir: str = "", image_root
 def serve(said: Answers, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serves until SIGTERM or SIGINT; answers under way are finished first.
 
-    Raises: SeaError where Starlette or uvicorn is missing, or the port is taken.
+    On loopback it answers only to loopback's names, or a page of another site, whose name it had point here, could read it.
+
+    Raises: SeaError where Starlette or uvicorn is missing, the token cannot be, or the port is taken.
     """
     uvicorn = require("uvicorn", "serve", "The service")
     require("starlette", "serve", "The service")
     from sea_jax.serving.app import application
 
-    app = application(said, os.environ.get(TOKEN, ""), workers=os.cpu_count() or 1)
+    hosts = (*LOOPBACK, host) if host in LOOPBACK else ()
+    app = application(said, token(), workers=os.cpu_count() or 1, hosts=hosts)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
@@ -58,10 +62,22 @@ def serve(said: Answers, host: str = "127.0.0.1", port: int = 8000) -> None:
         listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise SeaError(f"cannot listen on {host}, port {port} ({error.strerror.lower()}); name another.") from error
+    if is_open(host):
+        print(f"anybody who reaches {host} may ask; set {TOKEN} to a secret.", file=sys.stderr)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn, when it has stopped, sends itself the signal once more
         signal.signal(number, lambda *_: None)
     print(f"serving on {address(host, listening.getsockname()[1])}; Ctrl-C stops", flush=True)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def token() -> str:
+    """The token that the environment names, "" without; raises SeaError for one that nobody could send."""
+    found = os.environ.get(TOKEN)
+    if found is None:
+        return ""
+    if not found or not found.isascii() or not found.isprintable() or " " in found:
+        raise SeaError(f"{TOKEN} must be letters, digits and signs of ASCII without blanks; unset it to ask for none.")
+    return found
 
 
 def address(host: str, port: int) -> str:
@@ -71,4 +87,4 @@ def address(host: str, port: int) -> str:
 
 def is_open(host: str) -> bool:
     """Whether others than this machine may ask without a token."""
-    return host not in LOOPBACK and not os.environ.get(TOKEN)
+    return host not in LOOPBACK and not token()
