@@ -146,6 +146,7 @@ def test_shares_of_weights_are_the_users_own_items(rng, sparse):
             {"backbone": "sea", "split": "representation"},
             ["image generic", "image unique", "text generic", "text unique"],
         ),
+        ({"backbone": "sea", "split": "representation", "separation": "subtraction"}, ["image", "text"]),
         ({"backbone": "vbpr"}, ["id", "content"]),
         ({"backbone": "mf"}, ["score"]),
     ],

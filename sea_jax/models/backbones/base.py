@@ -91,7 +91,8 @@ class Backbone(nn.Module):
         found = {}
         for number, (name, _) in enumerate(self.widths):
             start, end = number * self.dim, (number + 1) * self.dim
-            if self.separated and self.config.split == "representation":
+            halved = self.config.separation not in ("none", "subtraction")  # which makes its unique part of all columns
+            if halved and self.config.split == "representation":
                 half = start + (self.dim + 1) // 2
                 found |= {f"{name} generic": slice(start, half), f"{name} unique": slice(half, end)}
             else:
