@@ -12,6 +12,7 @@ import numpy as np
 from sea_jax.baselines import Baseline
 from sea_jax.config import Config, kind_of
 from sea_jax.raw.recipe import Recipe
+from sea_jax.training.blends import Blend
 
 BEYOND = (2**31, 2**63, 10**30)  # int32, int64, everything
 TRAIN = (
@@ -77,6 +78,7 @@ GOOD = {
     "experiments/evaluate": ("--workdir={run}", "--data_dir={data}"),
     "experiments/recommend": ("--workdir={run}", "--output={out}"),
     "experiments/baselines": ("--data_dir={data}", "--workdir={out}", "--ridge=10", "--content_weight=1"),
+    "experiments/blend": ("--runs={run},{again}", "--workdir={out}"),
     "experiments/export": ("--workdir={run}", "--output={out}"),
     "experiments/serve": ("--workdir={run}",),
     "experiments/report": ("--workdir={run}", "--output={out}"),
@@ -122,6 +124,12 @@ FLAGS = {
         *wrong_values(Baseline), "--data_dir=", "--data_dir={out}", "--data_dir={table}", "--workdir=",
         "--workdir={table}", "--workdir={toys}", "--workdir={run}", "--modalities=sound", "--topk=", "--monitor=recall@9",
         "--nosuch=1",
+    ),
+    "experiments/blend": (
+        *wrong_values(Blend), "--runs=", "--runs={run}", "--runs={run},{run}", "--runs={run},", "--runs={run},{out}",
+        "--runs={run},{table}", "--runs={run},{data}", "--data_dir={out}", "--data_dir={table}", "--data_dir={toys}",
+        "--workdir=", "--workdir={table}", "--workdir={toys}", "--workdir={run}", "--topk=", "--monitor=recall@9",
+        "--weights=0,0", "--weights=1", "--weights=1,2,3", "--weights=1,-1", "--weights=a,b", "--nosuch=1",
     ),
     "experiments/export": (
         "--workdir=", "--workdir={out}", "--workdir={table}", "--recommender={table}", "--format=xml", "--k=0", "--k=x",

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from sea_jax import blending
 from sea_jax.recommender import Recommender
 
 
@@ -25,7 +26,8 @@ def explain(made: Recommender, user: Any, items: Any, nearest: int = 3) -> list[
     """Why each of these items has its score for a user.
 
     Vectors: shares by the columns of a modality (or its generic and unique part, an id, a content) where the backbone's
-    columns can be told apart, else one share. Weights: shares by the user's own items, those beyond `nearest` together.
+    columns can be told apart, else one share. Weights: shares by the user's own items, those beyond `nearest` together. A
+    blend: shares by member; `nearest` is what its heaviest member of vectors or weights says.
 
     Args:
       user: an id.
@@ -33,6 +35,9 @@ def explain(made: Recommender, user: Any, items: Any, nearest: int = 3) -> list[
       nearest: how many of the user's own items are named.
     Raises: SeaError for an unknown id.
     """
+    if made.members:
+        rows = [one.scores(user) for one in made.members]
+        return _of_members(made, rows, explain(_heaviest(made), user, items, nearest))
     row = int(made.numbers("user", user)[0])
     vector = None if made.user_vectors is None else made.user_vectors[row]
     return _explain(made, vector, made.seen(row), np.ones(len(made.seen(row))), items, nearest)
@@ -41,6 +46,9 @@ def explain(made: Recommender, user: Any, items: Any, nearest: int = 3) -> list[
 def explain_for(made: Recommender, basket: Any, items: Any, nearest: int = 3, weights: Any = None) -> list[Why]:
     """As `explain`, for a stranger with a basket; see `Recommender.recommend_for`."""
     own, amounts = made.basket(basket, weights)
+    if made.members:
+        rows = [one.basket_scores(own, amounts)[None] for one in made.members]
+        return _of_members(made, rows, explain_for(_heaviest(made), basket, items, nearest, weights))
     vector = None if made.item_vectors is None else made.basket_vector(basket, weights)
     return _explain(made, vector, own, amounts, items, nearest)
 
@@ -64,6 +72,24 @@ def _explain(made, vector, own, amounts, items, nearest) -> list[Why]:
             parts["(others)"] = float(near.sum() - sum(parts.values()))
         found.append(Why(made.item_ids[item].item(), sum(parts.values()), parts, named))
     return found
+
+
+def _of_members(made: Recommender, rows: list[Float[np.ndarray, "1 items"]], said: list[Why]) -> list[Why]:
+    """A blend's explanations: its members' shares by their scores of all items, what one of them said besides."""
+    names = made.extras.get("member_names", np.arange(len(made.members)).astype(np.str_)).tolist()
+    shares = [weight * blending.standardised(row)[0] for row, weight in zip(rows, made.member_weights, strict=True)]
+    found = []
+    for why, item in zip(said, made.numbers("item", [why.item for why in said]), strict=True):
+        parts = {name: float(share[item]) for name, share in zip(names, shares, strict=True)}
+        found.append(Why(why.item, sum(parts.values()), parts, why.nearest))
+    return found
+
+
+def _heaviest(made: Recommender) -> Recommender:
+    """Of a blend's members that know which items are alike, or else of all, the first of the largest weight."""
+    able = [one.knows_similarity for one in made.members]
+    weights = np.where(able, made.member_weights, 0) if any(able) else made.member_weights
+    return made.members[int(np.argmax(weights))]
 
 
 def _cosines(rows: Float[np.ndarray, "n d"], one: Float[np.ndarray, " d"]) -> Float[np.ndarray, " n"]:

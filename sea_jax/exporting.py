@@ -31,7 +31,7 @@ def write(made: Recommender, format: str, path: str, k: int = 20) -> list[Path]:
     Raises: SeaError for a recommender without vectors, or a package that is missing.
     """
     if made.item_vectors is None:
-        raise SeaError("Exports are of vectors; this recommender holds weights or scores of items.")
+        raise SeaError("Exports are of vectors, and this recommender has none.")
     return _WRITERS[format](made, path, k)
 
 

@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import numbers
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from sea_jax import baskets, control, recommender_file
+from sea_jax import baskets, blending, control, recommender_file
 from sea_jax.control import Control
 from sea_jax.errors import SeaError
 from sea_jax.recommender_file import SAVE_AGAIN, about, check, floats, listed
@@ -24,14 +24,17 @@ class Recommender:
     """Scores of items for users, as data: ids, seen items, and one of the forms that score.
 
     Vectors: score = user . item. Weights: score of item j = sum over the user's seen items i of W[i, j] (closed forms,
-    neighbours). Item scores: the same for everyone (popularity). `from_vectors`, `from_item_weights` and
-    `from_item_scores` make one; the constructor takes what a file holds.
+    neighbours). Item scores: the same for everyone (popularity). Members: score = sum over them of their weight times
+    their score, standardised over the user's items (a blend). `from_vectors`, `from_item_weights`, `from_item_scores` and
+    `from_members` make one; the constructor takes what a file holds.
 
     user_ids, item_ids: (U,) and (I,) int64 or str. seen_starts: (U + 1,) int64; seen_items: int32, rising within a
     user. user_vectors, item_vectors: (U, d) and (I, d) float32. item_weights: (I, I) float32; or as rows of a sparse
-    matrix weight_starts (I + 1,) int64, weight_items int32, weight_values float32. item_scores: (I,) float32. titles,
-    categories: of items, or None. notes: JSON (model, dataset, versions, metrics). extras: further arrays by name, kept
-    as they are; "basket_items" (I, d) says what each item gives a stranger, see `recommend_for`.
+    matrix weight_starts (I + 1,) int64, weight_items int32, weight_values float32. item_scores: (I,) float32. members: M
+    recommenders of the same users, items and seen items; member_weights: (M,) float32, above 0. titles, categories: of
+    items, or None. notes: JSON (model, dataset, versions, metrics). extras: further arrays by name, kept
+    as they are; "basket_items" (I, d) says what each item gives a stranger, see `recommend_for`; "member_names" (M,) str
+    what members are called.
     """
 
     user_ids: np.ndarray
@@ -45,6 +48,8 @@ class Recommender:
     weight_items: np.ndarray | None = None
     weight_values: np.ndarray | None = None
     item_scores: np.ndarray | None = None
+    member_weights: np.ndarray | None = None
+    members: tuple["Recommender", ...] = ()
     titles: Any = None  # what callers and files give is checked by `check`, not by annotations
     categories: Any = None
     notes: Any = dataclasses.field(default_factory=dict)
@@ -98,6 +103,31 @@ class Recommender:
         scores = floats("item_scores", item_scores, 1)
         return cls(item_scores=scores, **about(train_pairs, len(scores), **more))
 
+    @classmethod
+    def from_members(
+        cls, members: Sequence["Recommender"], weights: Any, names: Any = None, notes: Any = None
+    ) -> "Recommender":
+        """A blend: score = sum over members m of w_m (s_m - mean of s_m) / deviation of s_m over a user's items.
+
+        Args:
+          members: recommenders of the same users, items and seen items, none of them a blend; titles and categories are
+            those of the first.
+          weights: one a member, above 0.
+          names: one a member, by which `explain` tells them apart; their numbers without.
+          notes: JSON.
+        Raises: SeaError if the parts do not fit together.
+        """
+        if not members:
+            raise SeaError("a blend needs members.")
+        shared = ("user_ids", "item_ids", *recommender_file.SEEN, *recommender_file.TEXTS)
+        return cls(
+            **{name: getattr(members[0], name) for name in shared},
+            members=tuple(members),
+            member_weights=floats("weights", weights, 1),
+            notes=recommender_file.notes_of(notes),
+            extras={} if names is None else {"member_names": np.array(listed(names), np.str_)},
+        )
+
     def recommend(
         self, users: Any, k: Any, exclude_seen: bool = True, candidates: Any = None, control: Control | None = None
     ) -> tuple[Shaped[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
@@ -131,7 +161,7 @@ class Recommender:
 
         Item weights and item scores: exactly what a user with these items would be given. Vectors: of a graph model what
         propagation gives a user with these edges and no vector of their own; of others a ridge regression
-        (sea_jax/baskets.py).
+        (sea_jax/baskets.py). Members: each one's own scores of the basket, standardised and added.
 
         Args:
           items: the basket, an id or several; repetitions count once, with the last weight.
@@ -142,7 +172,7 @@ class Recommender:
         """
         basket, amounts = self.basket(items, weights)
         left_out = basket if exclude_seen else []
-        scores = self._basket_scores(basket, amounts)
+        scores = self.basket_scores(basket, amounts)
         found, values = self._lists(
             lambda _: scores[None].copy(), lambda _: left_out, np.zeros(1, int), k, candidates, control
         )
@@ -151,10 +181,10 @@ class Recommender:
     def basket_vector(self, items: Any, weights: Any = None) -> Float[np.ndarray, " d"]:
         """The vector of a stranger with this basket, to be compared with `user_vectors`; see `recommend_for`."""
         if self.item_vectors is None:
-            raise SeaError(
-                "A basket's vector needs a recommender of vectors; this one holds weights or scores of items."
-            )
-        basket, amounts = self.basket(items, weights)
+            raise SeaError("A basket's vector needs a recommender of vectors, and this one has none.")
+        return self._basket_vector(*self.basket(items, weights))
+
+    def _basket_vector(self, basket: np.ndarray, amounts: np.ndarray) -> Float[np.ndarray, " d"]:
         if not len(basket):
             raise SeaError("The basket is empty; name at least one item.")
         if "basket_items" in self.extras:
@@ -171,7 +201,7 @@ class Recommender:
         Raises: SeaError for an id that is known, or a recommender without vectors.
         """
         if self.item_vectors is None:
-            raise SeaError("New items need a recommender of vectors; this one holds weights or scores of items.")
+            raise SeaError("New items need a recommender of vectors, and this one has none.")
         ids, vectors = listed(ids), floats("vectors", vectors, 2)
         known = [one for one in ids if one in self._number_of["item"]]
         if known:
@@ -203,7 +233,8 @@ class Recommender:
     def similar_items(self, items: Any, k: Any) -> tuple[Shaped[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
         """The k nearest items of each item by cosine of vectors or of rows of weights, ties by lower item number.
 
-        The item itself is left out. An item of zeros is similar to nothing: its list is empty, and it is in no other.
+        The item itself is left out. An item of zeros is similar to nothing: its list is empty, and it is in no other. A
+        blend has the weighted mean of its members' cosines, those of item scores left aside.
 
         Args:
           items: an id or several.
@@ -211,12 +242,21 @@ class Recommender:
         Returns: (n, k) item ids and float32 cosines, as in `recommend`.
         Raises: SeaError for an unknown id, a k below 1, or item scores, which know no similarity.
         """
-        if self.item_scores is not None:
+        if not self.knows_similarity:
             raise SeaError("Similar items need vectors or item weights, and this recommender holds one score an item.")
         return self._lists(self.cosines, lambda item: item, self.numbers("item", items), k)
 
+    @property
+    def knows_similarity(self) -> bool:
+        """Whether items have rows by which they are alike."""
+        return self.item_scores is None and (not self.members or any(one.knows_similarity for one in self.members))
+
     def cosines(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n items"]:
         """Likeness of items of these numbers to all, -inf where either is all zeros; see `similar_items`."""
+        if self.members:
+            able = [one.knows_similarity for one in self.members]
+            parts = (one.cosines(rows) for one, does in zip(self.members, able, strict=True) if does)
+            return blending.mean_likeness(parts, self.member_weights[able])
         norms = np.where(self._item_norms > 0, self._item_norms, np.inf)
         found = self._item_products(rows, norms[rows]) / norms.astype(np.float32)
         found[:, norms == np.inf] = found[norms[rows] == np.inf] = -np.inf
@@ -239,8 +279,9 @@ class Recommender:
         Raises: SeaError that names file and field for anything missing, damaged or inconsistent.
         """
         fields = recommender_file.read(path)
+        shared = {name: fields[name] for name in ("user_ids", "item_ids", *recommender_file.SEEN)}
         try:
-            return cls(**fields)
+            return cls(**fields | {"members": tuple(cls(**shared, **one) for one in fields["members"])})
         except SeaError as error:
             raise SeaError(f"{path}: field {str(error).removesuffix('.')}; {SAVE_AGAIN}.") from error
 
@@ -273,9 +314,12 @@ class Recommender:
         last = dict(zip(given.tolist(), amounts.tolist(), strict=True))
         return np.array(sorted(last), np.int64), np.array([last[item] for item in sorted(last)], np.float64)
 
-    def _basket_scores(self, basket: np.ndarray, amounts: np.ndarray) -> Float[np.ndarray, " items"]:
+    def basket_scores(self, basket: np.ndarray, amounts: np.ndarray) -> Float[np.ndarray, " items"]:
+        """Scores of all items for a stranger with items of these numbers, rising, and their weights."""
+        if self.members:
+            return self._blended(lambda one: one.basket_scores(basket, amounts)[None])[0]
         if self.item_vectors is not None:
-            vector = self.basket_vector(self.item_ids[basket].tolist(), amounts)
+            vector = self._basket_vector(basket, amounts)
             return _products(vector[None], self.item_vectors)[0]
         return self._sums([basket], [amounts])[0]
 
@@ -291,9 +335,15 @@ class Recommender:
         return np.array(found, np.int64)
 
     def _scores(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n items"]:
+        if self.members:
+            return self._blended(lambda one: one._scores(rows))
         if self.user_vectors is not None:
             return _products(self.user_vectors[rows], self.item_vectors)
         return self._sums([self.seen(user) for user in rows])
+
+    def _blended(self, scores_of: Callable) -> Float[np.ndarray, "n items"]:
+        parts = (blending.standardised(scores_of(one)) for one in self.members)
+        return blending.blended(parts, self.member_weights)
 
     def _sums(self, of: Any, amounts: Any = None) -> Float[np.ndarray, "n items"]:
         """Sums of the weights' rows over baskets of item numbers, each row times its amount if there are such."""
@@ -410,10 +460,11 @@ class Recommender:
             if not np.isfinite(rows).all():
                 raise SeaError("content has numbers that are not finite.")
             return rows
-        rows = self.item_vectors if self.item_vectors is not None else self.item_weights
-        if rows is None:
-            raise SeaError("diversity needs content, or a recommender of vectors or of dense item weights.")
-        return rows
+        for one in (self, *self.members):  # of a blend, the first that has such
+            for rows in (one.item_vectors, one.item_weights):
+                if rows is not None:
+                    return rows
+        raise SeaError("diversity needs content, or a recommender of vectors or of dense item weights.")
 
 
 def top(scores: Float[np.ndarray, "n items"], k: int) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:

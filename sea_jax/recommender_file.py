@@ -5,6 +5,7 @@ import hashlib
 import json
 import numbers
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from sea_jax import files
 from sea_jax.errors import SeaError
 
-SCHEMA = 1
+SCHEMA, BLENDS = 1, 2  # the second of files with members, which older versions cannot read
 LARGEST = 1e15  # no sum of products of such numbers overflows float32
 SAVE_AGAIN = "save the recommender again"
 
@@ -28,7 +29,10 @@ ARRAYS = {
     "weight_items": (np.int32, ("weights",)),
     "weight_values": (np.float32, ("weights",)),
     "item_scores": (np.float32, ("items",)),
+    "member_weights": (np.float32, ("members",)),
 }
+SEEN = ("seen_starts", "seen_items")
+OWN = tuple(name for name in ARRAYS if name not in SEEN)  # what members of a blend do not share
 TEXTS = ("titles", "categories")  # one string an item, or None
 # What scores: a recommender has all arrays of one line and none of the others.
 FORMS = (
@@ -36,7 +40,9 @@ FORMS = (
     ("item_weights",),
     ("weight_starts", "weight_items", "weight_values"),
     ("item_scores",),
+    ("member_weights",),
 )
+MEMBER = re.compile(r"member(0|[1-9][0-9]{0,3})_(.+)")  # a member's field in the file, by the member's number
 
 
 def listed(ids: Any) -> list:
@@ -99,10 +105,6 @@ def about(
         if len(wrong):
             raise SeaError(f"train_pairs names {kind} {wrong[0]}, outside 0 to {count - 1}.")
     seen = np.unique(pairs @ [num_items, 1])
-    try:
-        notes = json.loads(json.dumps(notes or {}))
-    except (TypeError, ValueError) as error:
-        raise SeaError(f"notes cannot be written as JSON ({error}).") from error
     return {
         "user_ids": ids_of("user_ids", user_ids, num_users),
         "item_ids": ids_of("item_ids", item_ids, num_items),
@@ -110,9 +112,17 @@ def about(
         "seen_items": (seen % max(num_items, 1)).astype(np.int32),
         "titles": texts_of(titles),
         "categories": texts_of(categories),
-        "notes": notes,
+        "notes": notes_of(notes),
         "extras": dict(extras or {}),
     }
+
+
+def notes_of(notes: Any) -> Any:
+    """Notes as a file gives them back."""
+    try:
+        return json.loads(json.dumps(notes or {}))
+    except (TypeError, ValueError) as error:
+        raise SeaError(f"notes cannot be written as JSON ({error}).") from error
 
 
 def texts_of(texts: Any) -> list | None:
@@ -136,7 +146,7 @@ def check(made: Any) -> None:
         twice = [one for n, one in enumerate(getattr(made, f"{kind}_ids").tolist()) if last[one] != n]
         require(not twice, f"{kind}_ids", f"has {twice[:1]} twice")
     require(sizes["items"] > 0, "item_ids", "is empty")
-    given = tuple(name for name in ARRAYS if not name.startswith("seen") and getattr(made, name) is not None)
+    given = tuple(name for name in OWN if getattr(made, name) is not None)
     require(given in FORMS, " and ".join(given) or "user_vectors", "is not one complete form that scores")
     for field, (dtype, axes) in ARRAYS.items():
         array = getattr(made, field)
@@ -151,6 +161,7 @@ def check(made: Any) -> None:
         if array.dtype == np.float32 and array.size:
             fine = array.min() >= -LARGEST and array.max() <= LARGEST
             require(fine, field, f"has values that are not finite or beyond {LARGEST:g}")
+    _check_members(made, require)
     for prefix in ("seen", "weight"):
         starts, items = getattr(made, f"{prefix}_starts"), getattr(made, f"{prefix}_items")
         if starts is not None:
@@ -183,42 +194,81 @@ def check(made: Any) -> None:
         require(bool(fine), "extras['column_ends']", "and column_names must divide the vectors' columns")
 
 
+def _check_members(made: Any, require) -> None:
+    weights = np.zeros(0) if made.member_weights is None else made.member_weights
+    require(len(made.members) == len(weights), "members", f"must be {len(weights)}, one for each of member_weights")
+    require(weights.min(initial=1) > 0, "member_weights", "must be above 0; leave a member out instead")
+    for number, one in enumerate(made.members):
+        require(not one.members, f"members[{number}]", "is itself a blend; give its members")
+        for name in ("user_ids", "item_ids", *SEEN):
+            same = np.array_equal(getattr(one, name), getattr(made, name))
+            require(same, f"members[{number}]", f"has other {name} than the first")
+    names = made.extras.get("member_names")
+    if names is not None:
+        fine = names.dtype.kind == "U" and names.shape == weights.shape and len(set(names.tolist())) == len(names)
+        require(fine, "extras['member_names']", f"must be {len(weights)} different strings, one a member")
+
+
 def write(made: Any, path: str | os.PathLike) -> None:
     """Writes a recommender as one uncompressed .npz file under exactly this name: whole, or not at all."""
-    fields = {name: getattr(made, name) for name in ("user_ids", "item_ids", *ARRAYS)}
-    arrays = {name: array for name, array in fields.items() if array is not None}
-    arrays |= {f"extra_{name}": np.asarray(array, order="C") for name, array in made.extras.items()}
-    arrays |= {"schema": np.array(SCHEMA), "notes": _as_json(made.notes)}
+    arrays = {"user_ids": made.user_ids, "item_ids": made.item_ids}
+    arrays |= {name: getattr(made, name) for name in SEEN} | _own(made)
+    for number, one in enumerate(made.members):
+        arrays |= {f"member{number}_{name}": array for name, array in _own(one).items()}
+    arrays["schema"] = np.array(BLENDS if made.members else SCHEMA)
     arrays |= {name: _as_json(getattr(made, name)) for name in TEXTS if getattr(made, name) is not None}
     files.write_npz(path, arrays | {"sha256": np.array(_sha256(arrays))})
 
 
+def _own(made: Any) -> dict[str, np.ndarray]:
+    """What a member of a blend does not share with the others."""
+    arrays = {name: getattr(made, name) for name in OWN if getattr(made, name) is not None}
+    arrays |= {f"extra_{name}": np.asarray(array, order="C") for name, array in made.extras.items()}
+    return arrays | {"notes": _as_json(made.notes)}
+
+
 def read(path: str | os.PathLike) -> dict[str, Any]:
-    """The fields of a recommender from its file; raises SeaError for what is missing or damaged."""
+    """The fields of a recommender from its file, "members" being the fields of each that are not shared.
+
+    Raises: SeaError for what is missing or damaged.
+    """
     arrays = files.read_npz(path, None, SAVE_AGAIN)
     if "schema" not in arrays:
         raise SeaError(f"{path} is no recommender (it has no field schema).")
-    if not np.array_equal(arrays["schema"], SCHEMA):
-        raise SeaError(f"{path}: field schema is not {SCHEMA}, the one that this version reads; {SAVE_AGAIN}.")
-    for name in ("sha256", "user_ids", "item_ids", "seen_starts", "seen_items", "notes"):
+    schema = BLENDS if any(map(MEMBER.fullmatch, arrays)) else SCHEMA
+    if not np.array_equal(arrays["schema"], schema):
+        raise SeaError(f"{path}: field schema is not {schema}, the one that this version reads; {SAVE_AGAIN}.")
+    for name in ("sha256", "user_ids", "item_ids", *SEEN, "notes"):
         if name not in arrays:
             raise SeaError(f"{path} has no field {name}; {SAVE_AGAIN}.")
     if str(arrays.pop("sha256")) != _sha256(arrays):
         raise SeaError(f"{path}: field sha256 says that this is not what was written; {SAVE_AGAIN}.")
     fields: dict[str, Any] = {"extras": {}}
+    members: dict[int, dict] = {}
     for name, array in arrays.items():
-        if name in ("notes", *TEXTS):
-            try:
-                fields[name] = json.loads(str(array))
-            except (ValueError, RecursionError) as error:
-                raise SeaError(f"{path}: field {name} is no JSON; {SAVE_AGAIN}.") from error
-        elif name.startswith("extra_"):
-            fields["extras"][name.removeprefix("extra_")] = array
-        elif name in ("user_ids", "item_ids", *ARRAYS):
-            fields[name] = array
-        elif name != "schema":
-            raise SeaError(f"{path}: field {name} is none of a recommender; {SAVE_AGAIN}.")
-    return fields
+        inner = MEMBER.fullmatch(name)
+        if inner:
+            own = members.setdefault(int(inner[1]), {"extras": {}})
+            _put(own, inner[2], array, OWN, f"{path}: field {name}")
+        else:
+            _put(fields, name, array, ("user_ids", "item_ids", "schema", *SEEN, *OWN, *TEXTS), f"{path}: field {name}")
+    del fields["schema"]
+    return fields | {"members": [members[number] for number in sorted(members)]}
+
+
+def _put(fields: dict[str, Any], name: str, array: np.ndarray, known: tuple[str, ...], where: str) -> None:
+    """Puts an array of a file where a recommender has it."""
+    if name.startswith("extra_"):
+        fields["extras"][name.removeprefix("extra_")] = array
+    elif name != "notes" and name not in known:
+        raise SeaError(f"{where} is none of a recommender; {SAVE_AGAIN}.")
+    elif name in ("notes", *TEXTS):
+        try:
+            fields[name] = json.loads(str(array))
+        except (ValueError, RecursionError) as error:
+            raise SeaError(f"{where} is no JSON; {SAVE_AGAIN}.") from error
+    else:
+        fields[name] = array
 
 
 def _as_json(value) -> np.ndarray:

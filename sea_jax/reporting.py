@@ -401,6 +401,8 @@ def card(run: Run, made: Recommender, served: dict, split: str, k: int) -> str:
     changed = [
         line for line in settings.splitlines() if line not in plain and not line.startswith(("--workdir", "--data_dir"))
     ]
+    if config is None:
+        changed = [f"{name} {value:g}" for name, value in run.summary.get("chosen", {}).items()]
     versions = {**run.summary.get("versions", {}), "python": sys.version.split()[0]}
     sources = bundle.manifest.get("sources", {})
     lines = [
@@ -409,7 +411,7 @@ def card(run: Run, made: Recommender, served: dict, split: str, k: int) -> str:
         + (", from their interactions alone." if not made.extras and config is None else f", from interactions and {', '.join(bundle.modalities)}."),
         "", "## Data", "", "```", bundles.describe(bundle), "```", "",
         *(f"* {name}: SHA-256 `{digest}`" for name, digest in sources.items()),
-        "", "## Settings", "", "Those that differ from the defaults:" if changed else "The defaults.", "",
+        "", "## Settings", "", _heading(config, changed), "",
         *([] if not changed else ["```", *changed, "```"]),
         "", "## Results", "", "```", metric_table(run.metrics, run.summary.get("users", {})), "```", "",
     ]  # fmt: skip
@@ -431,11 +433,24 @@ def card(run: Run, made: Recommender, served: dict, split: str, k: int) -> str:
         "* All items have training interactions; how it does on new ones is not measured here.",
         *(f"* {int(mask.sum()):,} items lack {name}." for name, mask in bundle.missing.items()),
         "* Measured offline, on interactions held out of the same data; nobody was shown a list.",
-        f"* The best epoch was chosen by {config.monitor} on validation." if config is not None and len(bundle.valid) else
-        "* Nothing was chosen on validation.",
+        _chosen(run, bundle),
         "", "## Versions", "", ", ".join(f"{name} {version}" for name, version in versions.items()), "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _heading(config: Config | None, changed: list[str]) -> str:
+    if config is None:
+        return "The weights of its members, or its own settings:" if changed else "None."
+    return "Those that differ from the defaults:" if changed else "The defaults."
+
+
+def _chosen(run: Run, bundle: Bundle) -> str:
+    if run.config is not None and len(bundle.valid):
+        return f"* The best epoch was chosen by {run.config.monitor} on validation."
+    if run.config is None and run.history:
+        return f"* Its settings were chosen by {run.summary.get('monitor')} on validation."
+    return "* Nothing was chosen on validation."
 
 
 def _skew(served: dict) -> str:

@@ -14,6 +14,7 @@ from sea_jax.control import Control
 from sea_jax.errors import SeaError
 from sea_jax.explaining import Why, explain, explain_for
 from sea_jax.recommender import Recommender
+from sea_jax.recommender_file import OWN
 from sea_jax.serving.catalogue import Index, id_of
 
 DEFAULT_K = 10
@@ -154,8 +155,7 @@ class Answers:
 
     @functools.cached_property
     def _popular(self) -> Recommender:
-        none = ("user_vectors", "item_vectors", "item_weights", "weight_starts", "weight_items", "weight_values")
-        forms = dict.fromkeys(none) | {"item_scores": self.counts.astype(np.float32)}
+        forms = dict.fromkeys(OWN) | {"members": (), "item_scores": self.counts.astype(np.float32)}
         return dataclasses.replace(self.made, **forms, extras={})
 
     def _wishes(self, asked: Question) -> tuple[Control, dict]:

@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -118,18 +119,38 @@ def run(bundle: Bundle, settings: Baseline, report: Callable[[dict], None] = lam
     """
     bundle = bundle.select(settings.modalities)
     settings = dataclasses.replace(settings, modalities=bundle.modalities)
+
+    def work(note):
+        chosen, made = choose(bundle, settings, note)
+        return chosen.model, {name: getattr(chosen, name) for name in READS[chosen.model]}, made
+
+    return kept(bundle, settings, work, report)
+
+
+def kept(
+    bundle: Bundle, settings: Any, work: Callable[[Callable], tuple], report: Callable[[dict], None], **identity: Any
+) -> Run:
+    """The run of some work in its workdir (nowhere if that is empty): made, measured and written, or, if finished, read.
+
+    Args:
+      settings: a dataclass with data_dir, workdir, topk and monitor; each field has a flag.
+      work: called with what takes records of trials; returns a name, what was chosen, and the Recommender.
+      report: called with each record.
+      **identity: JSON that tells the run from others besides its settings.
+    Raises: SeaError for a folder that holds something else.
+    """
     folder = Path(settings.workdir) if settings.workdir else None
     with contextlib.ExitStack() as held:
         if folder is not None:
             workdir.check_free(folder)
             held.enter_context(workdir.lock(folder))
-            workdir.claim_baseline(dataclasses.asdict(settings), _flag_lines(settings), bundle, folder)
+            workdir.claim_baseline(dataclasses.asdict(settings) | identity, _flag_lines(settings), bundle, folder)
             if (folder / workdir.SUMMARY).is_file() and (folder / workdir.RECOMMENDER).is_file():
                 return Run(None, workdir.read_summary(folder), [], [], folder, data_dir=settings.data_dir)
-        return _run(bundle, settings, folder, report)
+        return _run(bundle, settings, work, folder, report)
 
 
-def _run(bundle, settings, folder, report) -> Run:
+def _run(bundle, settings, work, folder, report) -> Run:
     records: list[dict] = []
 
     def note(record):
@@ -137,12 +158,12 @@ def _run(bundle, settings, folder, report) -> Run:
         report(record)
 
     began = time.perf_counter()
-    chosen, made = choose(bundle, settings, note)
+    name, chosen, made = work(note)
     summary = {
-        "baseline": chosen.model,
-        "chosen": {name: getattr(chosen, name) for name in READS[chosen.model]},
-        "monitor": chosen.monitor,
-        **measure(made, bundle, chosen.topk),
+        "baseline": name,
+        "chosen": chosen,
+        "monitor": settings.monitor,
+        **measure(made, bundle, settings.topk),
         "users": user_counts(bundle.train, bundle.valid, bundle.test, bundle.num_users),
         "seconds": time.perf_counter() - began,
         "device": f"1 x {jax.devices()[0].device_kind}",
@@ -155,7 +176,7 @@ def _run(bundle, settings, folder, report) -> Run:
     return Run(None, summary, records, [], folder, data_dir=settings.data_dir, made=made)
 
 
-def _flag_lines(settings: Baseline) -> str:
+def _flag_lines(settings: Any) -> str:
     values = dataclasses.asdict(settings)
     return "".join(f"--{name}={shown(value)}\n" for name, value in values.items() if value is not None)
 
