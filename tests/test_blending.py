@@ -392,7 +392,7 @@ def test_runs_that_cannot_be_blended(folders, demo, tmp_path, rng):
         return blends.run(bundle, settings(folders, tmp_path / "out", *names, **more))
 
     for wrong, words in (
-        (lambda: of("item_knn"), "names 1 run; a blend needs two"),
+        (lambda: of("item_knn"), "names fewer than two runs"),
         (lambda: of("item_knn", "item_knn"), "names a run twice"),
         (lambda: of("item_knn", tmp_path / "empty"), "empty holds no run"),
         (lambda: of("item_knn", tmp_path / "blend"), "itself a blend"),

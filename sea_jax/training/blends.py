@@ -66,7 +66,7 @@ def folders(settings: Blend) -> list[Path]:
             raise SeaError(f"--runs: {folder} holds no run (no {workdir.RECORD}, and no seed-N folders with one).")
         found += [folder] if alone else sorted(seeds, key=lambda path: (len(path.name), path.name))
     if len(found) < 2:
-        raise SeaError(f"--runs={','.join(settings.runs)} names {len(found)} run; a blend needs two at least.")
+        raise SeaError(f"--runs={','.join(settings.runs)} names fewer than two runs; a blend needs two at least.")
     if len({path.resolve() for path in found}) < len(found):
         raise SeaError("--runs names a run twice; give its weight instead.")
     return found
