@@ -102,6 +102,7 @@ def fit(
     resume: bool = True,
     warn: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    like: Run | None = None,
 ) -> Run:
     """Trains a model on a dataset; in a folder, it goes on where a run of the same settings stopped there.
 
@@ -113,6 +114,8 @@ def fit(
       resume: whether a run in `workdir` may go on.
       warn: called with sentences worth telling; they stand in the run's `notes` in any case.
       stop: asked after each epoch; training then saves and ends with KeyboardInterrupt.
+      like: a run on the same data, from `fit`: its compiled programs serve again where this one differs in seed, learning
+        rates, weights, temperatures and when it ends.
     Returns: the run.
     Raises: SeaError for settings or data that cannot be.
     """
@@ -134,12 +137,13 @@ def fit(
         if warn is not None:
             warn(message)
 
+    like = None if like is None else like.training
     if workdir is None:
-        return _train(bundle, config, None, report, tell, notes, stop)
+        return _train(bundle, config, None, report, tell, notes, stop, like)
     folder = Path(workdir)
     with contextlib.ExitStack() as held:
         hosts.first_does(lambda: _claim(config, bundle, folder, resume, held))
-        return _train(bundle, config, folder, report, tell, notes, stop)
+        return _train(bundle, config, folder, report, tell, notes, stop, like)
 
 
 def _claim(config, bundle, folder, resume, held) -> None:
@@ -148,9 +152,9 @@ def _claim(config, bundle, folder, resume, held) -> None:
     workdir.claim(config, bundle, folder, resume)
 
 
-def _train(bundle, config, folder, report, tell, notes, stop) -> Run:
+def _train(bundle, config, folder, report, tell, notes, stop, like) -> Run:
     """Process 0 writes; the others compute."""
-    training, saved, writes = loop.prepare(bundle, config), None, folder is not None and hosts.is_first()
+    training, saved, writes = loop.prepare(bundle, config, like=like), None, folder is not None and hosts.is_first()
     for split, counts in training.counts.items():
         if len(getattr(bundle, split)) and not counts["counted"]:
             tell(f"nobody counts in {split}: no user has both training and held-out interactions there.")
