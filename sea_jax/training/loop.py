@@ -31,6 +31,10 @@ from sea_jax.training.state import TrainState, host_data, init_state, make_model
 copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own, by one program
 
 
+class NotFinite(SeaError):
+    """A loss is not finite: these settings cannot be trained."""
+
+
 class Progress(NamedTuple):
     """What a checkpoint holds: the state, the best parameters so far, and what early stopping counts.
 
@@ -174,7 +178,7 @@ def seed_of(config: Config) -> np.ndarray:
 def serves(like: Training, bundle: Bundle, config: Config) -> bool:
     """Whether a training's data and programs fit other settings: it differs in seed, weights and the like alone."""
     same = all(getattr(like.bundle, split) is getattr(bundle, split) for split in ("train", "valid", "test"))
-    return same and like.bundle.modalities == bundle.modalities and share_programs(like.config, config)
+    return same and like.bundle.modalities == bundle.modalities and share_programs(like.config, resolved(config))
 
 
 def beginning(run: Training, start: Callable[[TrainState], TrainState] | None = None) -> Progress:
@@ -274,7 +278,7 @@ def advance(run: Training) -> tuple[Training, dict[str, Any]]:
     """One epoch, with evaluation where it is due.
 
     Returns: the run after it, and its record: epoch, seconds, `loss/...`, `valid/...`, `test/...`.
-    Raises: SeaError if a loss is not finite; the run given is then used up (its arrays were donated).
+    Raises: NotFinite if a loss is not finite; the run given is then used up (its arrays were donated).
     """
     config, progress = run.config, run.progress
     began = time.perf_counter()
@@ -284,7 +288,7 @@ def advance(run: Training) -> tuple[Training, dict[str, Any]]:
     record = {"epoch": number, "seconds": time.perf_counter() - began, **losses}
     broken = [name for name, value in losses.items() if not math.isfinite(value)]
     if broken:
-        raise SeaError(
+        raise NotFinite(
             f"{broken[0]} is {losses[broken[0]]} in epoch {number}; the last good checkpoint is kept, "
             f"try a smaller --learning_rate than {config.learning_rate}."
         )
