@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import math
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -134,6 +135,14 @@ def claim_baseline(settings: dict, flag_lines: str, bundle: Bundle, workdir: Pat
         left.unlink(missing_ok=True)
     files.write_json(workdir / RECORD, files.sealed(record))
     files.write_text(workdir / FLAGS, flag_lines)
+
+
+def seeds(folder: Path) -> list[Path]:
+    """The runs that a folder stands for: itself, or where it holds none of its own its folders seed-N in the order of N."""
+    if (folder / RECORD).is_file() or not folder.is_dir():
+        return [folder]
+    found = [path for path in folder.iterdir() if re.fullmatch(r"seed-[0-9]+", path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: (int(path.name[5:]), path.name)) or [folder]
 
 
 def read_origin(workdir: Path) -> tuple[dict, dict]:
