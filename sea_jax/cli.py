@@ -116,7 +116,7 @@ def help_text() -> str:
 
 def _help_line(flag) -> str:
     default = "" if flag.default is None else shown(flag.default)
-    return f"  {f'--{flag.name}={default}':30s} {flag.help}"
+    return f"  {f'--{flag.name}={default}':30s} {' '.join(flag.help.split())}"  # absl breaks some lines
 
 
 def expand(arguments: list[str], within: tuple[str, ...] = ()) -> list[str]:

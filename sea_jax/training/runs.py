@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from sea_jax import bundle as bundles
-from sea_jax import files
+from sea_jax import evaluation, files
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
@@ -76,6 +76,21 @@ class Run:
         """
         params, _ = self.parameters(checkpoint)
         return newcomers.embed(self.restored(), params, features, exclude)
+
+    @property
+    def masks_valid(self) -> bool:
+        """Whether validation items are left out of the lists that test ranks, as its summary was measured."""
+        return self.config is not None and self.config.mask_valid_at_test
+
+    def by_user(
+        self, topk: tuple[int, ...], checkpoint: str = "best", masks_valid: bool = False
+    ) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+        """Every user's metrics at these cut-offs, see `evaluation.by_user`."""
+        made, bundle = self.recommender(checkpoint), self.bundle()
+        return evaluation.by_user(
+            lambda rows: made.scores(made.user_ids[rows]), bundle.train, bundle.valid, bundle.test, bundle.num_users,
+            bundle.num_items, topk, masks_valid,
+        )  # fmt: skip
 
     def recommender(self, checkpoint: str = "best") -> Recommender:
         """What recommends: of the best epoch from the run's folder if it is there, else computed."""

@@ -90,10 +90,9 @@ def seed_folders(folder: Path) -> list[Path]:
     return [found[seed] for seed in sorted(found)]
 
 
-def runs_at(place: str) -> list[str]:
-    """The run folders that a name stands for: a folder of several seeds for the run of each, any other for itself."""
-    folder = Path(place)
-    return [place] if (folder / RECORD).exists() else list(map(str, seed_folders(folder))) or [place]
+def runs_at(folder: Path) -> list[Path]:
+    """The runs that a folder stands for: itself, or where it holds none of its own those of its seeds."""
+    return [folder] if (folder / RECORD).is_file() else seed_folders(folder) or [folder]
 
 
 def unfinished(workdir: Path) -> list[Path]:

@@ -107,8 +107,8 @@ def test_folders_of_seeds_are_found_by_number(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / "seed-3").write_text("")
     assert [path.name for path in workdir.seed_folders(tmp_path)] == ["seed-2", "seed-10"]
-    assert workdir.runs_at(str(tmp_path)) == [str(tmp_path / "seed-2"), str(tmp_path / "seed-10")]
-    assert workdir.runs_at(str(tmp_path / "other")) == [str(tmp_path / "other")]
+    assert workdir.runs_at(tmp_path) == [tmp_path / "seed-2", tmp_path / "seed-10"]
+    assert workdir.runs_at(tmp_path / "other") == [tmp_path / "other"]
 
 
 @pytest.mark.parametrize(
