@@ -109,7 +109,8 @@ FLAGS = {
     ),
     "experiments/evaluate": (
         "--workdir=", "--workdir={out}", "--workdir={table}", "--workdir={data}", "--data_dir={toys}", "--data_dir={out}",
-        "--checkpoint=first", "--export={data}", "--export=.", "--export={out}/deep/x.npz",
+        "--checkpoint=first", "--export={data}", "--export=.", "--export={out}/deep/x.npz", "--beyond=maybe", "--by_user={data}",
+        "--by_user=.", "--by_user={out}/deep/x.csv",
     ),
     "experiments/recommend": (
         "--workdir=", "--workdir={out}", "--k=0", "--k=-1", "--k=x", f"--k={BEYOND[2]}", "--output=", "--output=.",
@@ -149,7 +150,10 @@ FLAGS = {
     ),
     "experiments/compare": (
         "--first=", "--second=", "--first=,", "--first={again}", "--first={run},{run}", "--first={out}", "--second={data}",
-        "--k=0", "--k=x", "--split=train", "--data_dir={toys}", f"--k={BEYOND[2]}",
+        "--k=0", "--k=x", "--split=train", "--data_dir={toys}", f"--k={BEYOND[2]}", "--second={again}", "--second={empty}",
+        "--metric=", "--metric=auc", "--metric=recall@", "--metric=recall@0", "--metric=recall@x", "--metric=ndcg@1.5",
+        f"--metric=recall@{BEYOND[0]}", f"--metric=recall@{BEYOND[2]}", "--bootstrap=-1", "--bootstrap=x", "--seed=-1",
+        "--seed=x", "--output={data}", "--output=.", "--output={out}/deep/x.csv",
     ),
     "experiments/replay": (
         "", "--trajectory=", "--trajectory={out}", "--trajectory={table}", "--trajectory={pickled}",

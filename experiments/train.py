@@ -12,6 +12,7 @@ from sea_jax.config import Config
 from sea_jax.errors import SeaError
 from sea_jax.raw.demo import make_demo
 from sea_jax.training import hosts, platform, runs
+from sea_jax.training.seeds import describe, fit_seeds, summarise
 
 
 def main(argv: list[str]) -> int:
@@ -26,17 +27,29 @@ def main(argv: list[str]) -> int:
         hosts.first_does(lambda: make_missing_demo(config.data_dir))
     bundle, first = load_bundle(config), hosts.is_first()
     quiet = cli.FLAGS.quiet or not first
+    seeds = cli.entries("seeds", int)
     bar = tqdm(total=config.epochs, unit="epoch", disable=quiet or not sys.stderr.isatty())
+    more = {
+        "resume": cli.FLAGS.resume,
+        "warn": lambda message: print(message, file=sys.stderr) if first else None,
+    }
     with bar, cli.interrupts(enabled=hosts.is_alone()) as stop:
-        run = runs.fit(
-            bundle, config, config.workdir,
-            report=lambda record: None if quiet else show(record, config, bar),
-            resume=cli.FLAGS.resume,
-            warn=lambda message: print(message, file=sys.stderr) if first else None,
-            stop=stop,
-        )  # fmt: skip
+        if seeds:
+            found = fit_seeds(
+                bundle, config, seeds, config.workdir,
+                report=lambda seed, record: None if quiet else show(record, config, bar, f"seed {seed} "),
+                stop=stop, **more,
+            )  # fmt: skip
+            told = describe(summarise([run.summary for run in found]))
+        else:
+            run = runs.fit(
+                bundle, config, config.workdir,
+                report=lambda record: None if quiet else show(record, config, bar),
+                stop=stop, **more,
+            )  # fmt: skip
+            told = runs.describe(run.summary)
     if first:
-        print(runs.describe(run.summary))
+        print(told)
     leave()
     return 0
 
@@ -60,7 +73,7 @@ def load_bundle(config: Config) -> bundles.Bundle:
     return bundles.load(path, modalities=config.modalities, verify_hashes=True)
 
 
-def show(record: dict, config: Config, bar: tqdm) -> None:
+def show(record: dict, config: Config, bar: tqdm, of: str = "") -> None:
     """The epoch on the progress bar, or as a plain line where there is no terminal."""
     names = [name for name in record if name.startswith("loss/")]
     shown = {name.removeprefix("loss/"): f"{record[name]:.4g}" for name in names}
@@ -69,15 +82,17 @@ def show(record: dict, config: Config, bar: tqdm) -> None:
             shown[f"{split} {config.monitor}"] = f"{record[f'{split}/{config.monitor}']:.4f}"
     if not bar.disable:
         bar.n = record["epoch"]
+        bar.set_description(of.strip(), refresh=False)
         bar.set_postfix(shown)
     else:
         values = "  ".join(f"{name} {value}" for name, value in shown.items())
-        print(f"epoch {record['epoch']:4d}  {record['seconds']:.2f} s  {values}", flush=True)
+        print(f"{of}epoch {record['epoch']:4d}  {record['seconds']:.2f} s  {values}", flush=True)
 
 
 if __name__ == "__main__":
     cli.define_config_flags()
     flags.DEFINE_bool("resume", True, "go on where the run in --workdir stopped, if its flags are the same")
+    flags.DEFINE_list("seeds", [], "train once for each of these seeds, into workdir/seed-N; --seed is then not used")
     flags.DEFINE_bool("demo", False, "make the demo data in --data_dir if there are none")
     flags.DEFINE_bool("quiet", False, "no progress bar and no line per epoch")
     cli.run(main)

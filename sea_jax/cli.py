@@ -79,13 +79,17 @@ def from_flags(settings: type):
     for field in dataclasses.fields(settings):
         kind, several = kind_of(field)
         value = FLAGS[field.name].value
-        if several:
-            try:
-                value = tuple(kind(entry) for entry in value)
-            except ValueError as error:
-                raise SeaError(f"--{field.name}={shown(value)} must be a list of {kind.__name__}s.") from error
-        values[field.name] = value
+        values[field.name] = entries(field.name, kind) if several else value
     return settings(**values)
+
+
+def entries(name: str, kind: type) -> tuple:
+    """A flag's list with its entries of this type; raises SeaError for an entry that is none."""
+    value = FLAGS[name].value
+    try:
+        return tuple(kind(entry) for entry in value)
+    except ValueError as error:
+        raise SeaError(f"--{name}={shown(value)} must be a list of {kind.__name__}s.") from error
 
 
 def help_text() -> str:
@@ -112,7 +116,7 @@ def help_text() -> str:
 
 def _help_line(flag) -> str:
     default = "" if flag.default is None else shown(flag.default)
-    return f"  {f'--{flag.name}={default}':30s} {flag.help}"
+    return f"  {f'--{flag.name}={default}':30s} {' '.join(flag.help.split())}"  # absl breaks some lines
 
 
 def expand(arguments: list[str], within: tuple[str, ...] = ()) -> list[str]:

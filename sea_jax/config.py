@@ -1,5 +1,6 @@
 """Every setting: its type, default, meaning and limits, once. Flags, checks and records derive from here."""
 
+import copy
 import dataclasses
 import math
 import numbers
@@ -45,17 +46,22 @@ GROUPS = {  # the first setting of each group that --help shows
 }
 
 
-def setting(default: Any, help: str, *, numbers: bool = True, choices: tuple = (), low=None, above=None, high=None):
+def setting(
+    default: Any, help: str, *, numbers: bool = True, argument: bool = False, choices: tuple = (),
+    low=None, above=None, high=None,
+):  # fmt: skip
     """A field of Config.
 
     Args:
       default: its value unless told otherwise; None where that is the backbone's own (OWN_DEFAULTS).
       help: one line for `--help`.
       numbers: whether it defines the run's numbers; a resumed run must agree in those that do.
+      argument: whether compiled programs take it as an argument, see `arguments`.
       choices: the values allowed, if they are a short list.
       low, above, high: smallest value allowed; value that must be exceeded; largest value allowed.
     """
-    metadata = {"help": help, "numbers": numbers, "choices": choices, "low": low, "above": above, "high": high}
+    limits = {"low": low, "above": above, "high": high}
+    metadata = {"help": help, "numbers": numbers, "argument": argument, "choices": choices} | limits
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -93,21 +99,25 @@ class Config:
         0.8, "FREEDOM: share of training pairs left out of the graph in each epoch", low=0.0, high=1.0
     )
     bm3_dropout: float = setting(0.3, "BM3: share of each target's entries that are zero", low=0.0, high=1.0)
-    bm3_contrast_weight: float = setting(2.0, "BM3: weight of the modalities' terms", low=0.0)
+    bm3_contrast_weight: float = setting(2.0, "BM3: weight of the modalities' terms", argument=True, low=0.0)
     pgl_kept: float = setting(0.3, "PGL: share of training pairs in the graph of each epoch", low=0.0, high=1.0)
     pgl_dropout: float = setting(0.2, "PGL: share of entries that are zero in a copy of a row", low=0.0, high=1.0)
-    pgl_temperature: float = setting(0.2, "PGL: temperature of its contrast", low=1e-4)
-    mgcn_contrast_weight: float = setting(0.01, "MGCN: weight of the contrast with content", low=0.0)
+    pgl_temperature: float = setting(0.2, "PGL: temperature of its contrast", argument=True, low=1e-4)
+    mgcn_contrast_weight: float = setting(0.01, "MGCN: weight of the contrast with content", argument=True, low=0.0)
     lgmrec_hyperedges: int = setting(4, "LGMRec: hyperedges of each modality", low=1)
     lgmrec_hyper_layers: int = setting(1, "LGMRec: rounds through the hyperedges", low=1)
     lgmrec_keep_rate: float = setting(0.5, "LGMRec: share of hyperedges kept in training", above=0.0, high=1.0)
-    lgmrec_alpha: float = setting(0.3, "LGMRec: weight of the hyperedges' part in the final rows", low=0.0)
-    lgmrec_contrast_weight: float = setting(1e-4, "LGMRec: weight of the contrast between modalities", low=0.0)
+    lgmrec_alpha: float = setting(
+        0.3, "LGMRec: weight of the hyperedges' part in the final rows", argument=True, low=0.0
+    )
+    lgmrec_contrast_weight: float = setting(
+        1e-4, "LGMRec: weight of the contrast between modalities", argument=True, low=0.0
+    )
     smore_knn_k: tuple[int, ...] = setting(
         (), "SMORE: nearest items of each modality; empty: image 10, text 15 for that pair, else knn_k", low=1
     )
     smore_dropout: float = setting(0.1, "SMORE: share of the preferences dropped in training", low=0.0, high=0.99)
-    smore_contrast_weight: float = setting(0.01, "SMORE: weight of the contrast with content", low=0.0)
+    smore_contrast_weight: float = setting(0.01, "SMORE: weight of the contrast with content", argument=True, low=0.0)
     dragon_user_neighbours: int = setting(40, "DRAGON: nearest users of each user", low=1)
 
     ranking_loss: str = setting(
@@ -116,7 +126,7 @@ class Config:
         choices=("bpr", "softmax"),
     )
     negatives: int = setting(1, "negatives that BPR compares each positive with", low=1)
-    ranking_temperature: float = setting(0.15, "temperature of the softmax ranking", low=1e-4)
+    ranking_temperature: float = setting(0.15, "temperature of the softmax ranking", argument=True, low=1e-4)
     ranking_candidates: int = setting(
         0, "items drawn in each step as rivals in the softmax ranking, with logQ correction; 0: all", low=0
     )
@@ -124,14 +134,14 @@ class Config:
         False, "whether the user's other training items are no rivals in the softmax ranking"
     )
     bpr_base: float | None = setting(None, "base of the logarithm in BPR", above=1.0)
-    reg_weight: float | None = setting(None, "weight of the backbone's own penalty", low=0.0)
+    reg_weight: float | None = setting(None, "weight of the backbone's own penalty", argument=True, low=0.0)
     alignment: str | None = setting(
         None,
         "loss between generic parts of different modalities",
         choices=("solosim", "infonce_symmetric", "cosine", "none"),
     )
-    alpha: float = setting(0.012, "weight of the alignment", low=0.0)
-    temperature: float = setting(0.2, "temperature of Solosim", low=1e-4)
+    alpha: float = setting(0.012, "weight of the alignment", argument=True, low=0.0)
+    temperature: float = setting(0.2, "temperature of Solosim", argument=True, low=1e-4)
     solosim_pairs: tuple[str, ...] = setting(
         (), "pairs anchor:candidate, such as text:image; empty: each later modality against each earlier one"
     )
@@ -143,7 +153,7 @@ class Config:
         "loss between generic and unique part of one modality",
         choices=("club", "club_all_pairs", "l1out", "orthogonal", "subtraction", "negative_l2", "none"),
     )
-    ureg: float = setting(0.006, "weight of the separation", low=0.0)
+    ureg: float = setting(0.006, "weight of the separation", argument=True, low=0.0)
     club_steps: int = setting(50, "Adam steps of the conditional q in each training step", low=0)
     club_fit_pairs: str = setting(
         "within_modality",
@@ -151,8 +161,8 @@ class Config:
         choices=("within_modality", "across_modalities"),
     )
 
-    learning_rate: float = setting(1e-4, "Adam's learning rate for the model", above=0.0)
-    club_learning_rate: float = setting(1e-4, "Adam's learning rate for the conditional q", above=0.0)
+    learning_rate: float = setting(1e-4, "Adam's learning rate for the model", argument=True, above=0.0)
+    club_learning_rate: float = setting(1e-4, "Adam's learning rate for the conditional q", argument=True, above=0.0)
     batch_size: int = setting(2048, "interactions in a step", low=1)
 
     topk: tuple[int, ...] = setting((5, 10, 20, 50), "cut-offs of the metrics", low=1)
@@ -288,6 +298,37 @@ def differences(old: dict, new: Config) -> list[str]:
     was = from_dict(old)
     defining = (field.name for field in dataclasses.fields(Config) if field.metadata["numbers"])
     return [name for name in defining if getattr(was, name) != getattr(new, name)]
+
+
+def arguments(config: Config) -> dict[str, float]:
+    """Learning rates, weights and temperatures, which compiled programs take as arguments: runs that differ in these share one.
+
+    A temperature below 1/30, at which logits must be searched for their largest, is built into the program instead.
+    """
+    named = (field.name for field in dataclasses.fields(Config) if field.metadata["argument"])
+    return {name: x for name in named if (x := getattr(config, name)) >= 1 / 30 or not name.endswith("temperature")}
+
+
+def with_arguments(config: Config, values: dict[str, Any]) -> Config:
+    """The settings with some replaced by arrays of a program that is being traced; nothing is checked."""
+    found = copy.copy(config)
+    for name, value in values.items():
+        object.__setattr__(found, name, value)
+    return found
+
+
+PROGRAMS_KNOW_NOT = (
+    "data_dir", "workdir", "epochs", "seed", "monitor", "patience", "eval_every", "join_seconds", "checkpoint_every",
+    "diagnose_every", "compilation_cache_dir", "profile",
+)  # fmt: skip
+
+
+def share_programs(one: Config, other: Config) -> bool:
+    """Whether runs of both settings on the same data may use the same compiled programs and graphs."""
+    free = {*PROGRAMS_KNOW_NOT, *arguments(one)}
+    names = (field.name for field in dataclasses.fields(Config) if field.name not in free)
+    same = all(getattr(one, name) == getattr(other, name) for name in names)
+    return same and arguments(one).keys() == arguments(other).keys()
 
 
 def modality_pairs(modalities: tuple[str, ...], named: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -10,6 +10,7 @@ import scipy.sparse
 from jaxtyping import Float, Int
 
 from sea_jax import adjacency, graph
+from sea_jax import config as configs
 from sea_jax.arrays import Array
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
@@ -23,7 +24,7 @@ class Data(NamedTuple):
     for padding. graphs: by name, what the backbone asks for besides (between items, "item" being the fused one, or
     between users). features: by modality (items, d_m); those that are trained are parameters instead. user_weights,
     item_weights: 1, or 0 for padding. present: by modality, 1 or 0 for items that lack it; None where none does.
-    interactions: training interactions, whole on every device.
+    interactions: training interactions, whole on every device. arguments: `config.arguments`, on every device.
     """
 
     adjacency: graph.Matrix
@@ -34,6 +35,7 @@ class Data(NamedTuple):
     item_weights: Float[Array, " items"]
     present: dict[str, Float[Array, " items"]] | None
     interactions: Interactions
+    arguments: dict[str, Float[Array, ""]]
 
 
 class HostData(NamedTuple):
@@ -52,7 +54,15 @@ class HostData(NamedTuple):
 
 
 AXES = Data(
-    adjacency=0, edges=0, graphs=0, features=0, user_weights=0, item_weights=0, present=0, interactions=None
+    adjacency=0,
+    edges=0,
+    graphs=0,
+    features=0,
+    user_weights=0,
+    item_weights=0,
+    present=0,
+    interactions=None,
+    arguments=None,
 )  # which leaves are divided over the devices
 
 
@@ -78,6 +88,11 @@ def gather(bundle: Bundle, config: Config, graphs: dict[str, scipy.sparse.csr_ma
         present=present,
         interactions=interactions(bundle.train, bundle.num_users),
     )
+
+
+def arguments(config: Config) -> dict[str, Float[np.ndarray, ""]]:
+    """The numbers that compiled programs take as arguments, float32."""
+    return {name: np.asarray(value, np.float32) for name, value in configs.arguments(config).items()}
 
 
 def divide(host: HostData, config: Config, parts: int = 1) -> list[Data]:
@@ -115,6 +130,7 @@ def divide(host: HostData, config: Config, parts: int = 1) -> list[Data]:
             item_weights=part_of(np.ones(num_items, np.float32), part, items),
             present=None if host.present is None else {m: part_of(x, part, items) for m, x in host.present.items()},
             interactions=host.interactions,
+            arguments=arguments(config),
         )
 
     return [data(part) for part in range(parts)]

@@ -36,7 +36,7 @@ def embedding_norms(representation, batch, data, config, axis):
     return {"reg": (config.reg_weight, mean(sum(norms), jnp.sum(weights), axis) / ax.size(axis))}
 
 
-def batch_contrast(anchors, candidates, batch: Batch, temperature: float, axis: ax.Axis) -> Array:
+def batch_contrast(anchors, candidates, batch: Batch, temperature: float | Array, axis: ax.Axis) -> Array:
     """This device's share of the mean over the batch's rows of InfoNCE, the candidates being the batch's rows.
 
     Args:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from sea_jax import bundle as bundles
 from sea_jax import config as configs
-from sea_jax import files, pages
+from sea_jax import files, list_metrics, pages
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
 from sea_jax.errors import SeaError, require
@@ -23,8 +23,6 @@ from sea_jax.training.runs import Run, metric_table
 
 SHOWN_USERS, SHOWN_ITEMS = 4, 6
 POINTS = 5000  # of a map
-BLOCK = 1024  # users at a time
-GROUPS = ("head", "middle", "tail")  # each has a third of the training interactions
 COLOURS = 8  # categories with a colour of their own
 PAGE, CARD = "report.html", "MODEL_CARD.md"
 
@@ -63,7 +61,8 @@ def report(
         if "categories" in bundle.shown:
             pictures["map_category"] = pages.png(mapped(placed, categories=bundle.shown["categories"]))
     split = "test" if len(bundle.test) else "valid"
-    served = of_lists(made, bundle, split, k, first.config is not None and first.config.mask_valid_at_test)
+    left_out = bundle.valid if split == "test" and first.masks_valid else list_metrics.NOBODY
+    served = list_metrics.served(made, bundle.train, getattr(bundle, split), k, left_out)
     page = pages.page(
         f"{bundle.name}: {title_of(first)}", _parts(runs, pictures, served, made, split, k, maps, image_root)
     )
@@ -221,70 +220,6 @@ def counts(bundle: Bundle) -> Int[np.ndarray, " items"]:
     return np.bincount(bundle.train[:, 1], minlength=bundle.num_items)
 
 
-def popularity_groups(popularity: Int[np.ndarray, " items"]) -> Int[np.ndarray, " items"]:
-    """The group of each item: 0 head, 1 middle, 2 tail, each with a third of the interactions, the most popular first."""
-    order = np.argsort(-popularity, kind="stable")
-    before = np.cumsum(popularity[order]) - popularity[order]
-    groups = np.empty(len(popularity), np.int64)
-    groups[order] = np.minimum(3 * before // max(1, popularity.sum()), 2)
-    groups[popularity == 0] = 2
-    return groups
-
-
-def of_lists(made: Recommender, bundle: Bundle, split: str, k: int, mask_valid: bool = False) -> dict:
-    """How well the lists of the users who count in a split serve, by popularity of items, and what they are like.
-
-    recall of a group: share of its held-out interactions that are in the lists (over interactions, not by user).
-    coverage: share of the catalogue in any list. gini: sum over items, the least listed first, of (2 j - I - 1) c_j /
-    (I sum c). arp: mean training interactions of what is listed. novelty: mean of -log2(interactions / users) over what
-    is listed and known.
-
-    Args:
-      split: "test" or "valid".
-      k: length of the lists; training items are left out, and of test lists those of validation where `mask_valid`.
-    Returns: {"users", "groups": {name: {"items", "held_out", "recall", "places"}}, "coverage", "gini", "arp", "novelty"};
-      without "groups" and the rest where nobody counts.
-    """
-    popularity, users = counts(bundle), np.unique(getattr(bundle, split)[:, 0])
-    users = users[np.isin(users, bundle.train[:, 0])]
-    if not len(users):
-        return {"users": 0}
-    groups, listed = popularity_groups(popularity), np.zeros(bundle.num_items, np.int64)
-    held_out, hits = np.zeros(3, np.int64), np.zeros(3, np.int64)
-    wanted, masked = _by_user(getattr(bundle, split)), _by_user(bundle.valid) if mask_valid and split == "test" else {}
-    number = {one: place for place, one in enumerate(made.item_ids.tolist())}
-    for start in range(0, len(users), BLOCK):
-        some = users[start : start + BLOCK]
-        longest = max((len(masked.get(user, ())) for user in some.tolist()), default=0)
-        found, _ = made.recommend(made.user_ids[some], min(k + longest, bundle.num_items))
-        for user, items in zip(some.tolist(), found.tolist(), strict=True):
-            kept = [number[one] for one in items if one is not None and number[one] not in masked.get(user, ())][:k]
-            listed[kept] += 1
-            own = list(wanted[user])
-            np.add.at(held_out, groups[own], 1)
-            np.add.at(hits, groups[sorted(wanted[user] & set(kept))], 1)
-    shares = {
-        name: {
-            "items": int((groups == n).sum()),
-            "held_out": int(held_out[n]),
-            "recall": hits[n] / held_out[n] if held_out[n] else float("nan"),
-            "places": listed[groups == n].sum() / max(1, listed.sum()),
-        }
-        for n, name in enumerate(GROUPS)
-    }
-    rising, total, known = np.sort(listed), max(1, listed.sum()), np.where(popularity > 0, listed, 0)
-    weights = 2 * np.arange(1, len(rising) + 1) - len(rising) - 1
-    bits = -np.log2(np.maximum(popularity, 1) / bundle.num_users)
-    return {
-        "users": len(users),
-        "groups": shares,
-        "coverage": float((listed > 0).mean()),
-        "gini": float(weights @ rising / (len(rising) * total)),
-        "arp": float(listed @ popularity / total),
-        "novelty": float(known @ bits / max(1, known.sum())),
-    }
-
-
 def _by_user(pairs: Int[np.ndarray, "n 2"]) -> dict[int, set[int]]:
     found: dict[int, set[int]] = {}
     for user, item in pairs.tolist():
@@ -348,6 +283,7 @@ def _served(served: dict) -> str:
     rows = [
         [name, f"{of['items']:,}", f"{of['held_out']:,}", f"{of['recall']:.4f}", f"{of['places']:.1%}"]
         for name, of in served["groups"].items()
+        if of["items"]
     ]
     about = [
         ["item coverage", f"{served['coverage']:.1%} of the catalogue is in some list"],
@@ -356,7 +292,7 @@ def _served(served: dict) -> str:
         ["novelty", f"{served['novelty']:.2f} bits"],
     ]
     head = [
-        "items that have each a third of the training interactions",
+        "items that have each a third of the training interactions (unseen: none)",
         "items",
         "held out",
         "recall",
@@ -419,8 +355,8 @@ def card(run: Run, made: Recommender, served: dict, split: str, k: int) -> str:
         lines += [
             f"Of {served['users']:,} users in {split}, lists of {k}: {served['coverage']:.1%} of the catalogue is in some list.",
             "", "| items | number | held out | recall | places in lists |", "|---|---|---|---|---|",
-            *(f"| {name} | {of['items']} | {of['held_out']} | {of['recall']:.4f} | {of['places']:.1%} |" for name, of in served["groups"].items()),
-            "", "Head, middle and tail have each a third of the training interactions; recall is over interactions.", "",
+            *(f"| {name} | {of['items']} | {of['held_out']} | {of['recall']:.4f} | {of['places']:.1%} |" for name, of in served["groups"].items() if of["items"]),
+            "", "Head, middle and tail have each a third of the training interactions, unseen items none; recall is over interactions.", "",
         ]  # fmt: skip
     lines += [
         "## Intended use", "",

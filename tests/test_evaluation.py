@@ -1,4 +1,4 @@
-"""The ranking and its metrics against a naive loop over users."""
+"""The ranking and its metrics against a naive loop over users and against trec_eval."""
 
 import math
 from functools import partial
@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
+from ir_measures import AP, RR, P, R, Success, iter_calc, nDCG
 
 from sea_jax.evaluation import above, by_user, factors, means, metric_names, metric_sums, ranking_data, user_counts
 
@@ -145,6 +146,34 @@ def test_values_of_every_user(rng):
         expected = naive(scores, train, test, [user], TOPK)
         for name, value in expected.items():
             assert values["test"][name][place] == pytest.approx(value, abs=1e-6), (user, name)
+
+
+@pytest.mark.parametrize("k", [1, 5, 10, 200])
+def test_every_users_metrics_are_those_of_trec_eval(rng, k):
+    """By ir-measures, whose AP divides by all n held-out items and ours by min(n, k)."""
+    users, items = 60, 120
+    scores = rng.permuted(np.tile(np.arange(items, dtype=np.float32), (users, 1)), axis=1)  # no two are equal
+    train = np.unique(rng.integers(0, [users, items], size=(300, 2)), axis=0).astype(np.int32)
+    test = np.unique(rng.integers(0, [users, items], size=(800, 2)), axis=0).astype(np.int32)
+    test = test[~(test[:, None] == train).all(-1).any(-1)]
+    counted, values = by_user(lambda rows: scores[rows], train, test[:0], test, users, items, (k,))
+    held_out, seen = items_of(test, users), items_of(train, users)
+    wanted = {str(user): {str(item): 1 for item in held_out[user]} for user in counted}
+    ranked = {
+        str(user): {str(item): float(scores[user, item]) for item in range(items) if item not in seen[user]}
+        for user in counted
+    }
+    assert len(counted) > 50
+    measures = {"recall": R, "ndcg": nDCG, "precision": P, "map": AP, "hit": Success, "mrr": RR}
+    found = {
+        (one.query_id, str(one.measure)): one.value
+        for one in iter_calc([m @ k for m in measures.values()], wanted, ranked)
+    }
+    for place, user in enumerate(counted.tolist()):
+        n = len(held_out[user])
+        for name, measure in measures.items():
+            expected = found[str(user), str(measure @ k)] * (n / min(n, k) if name == "map" else 1)
+            assert values["test"][f"{name}@{k}"][place] == pytest.approx(expected, abs=1e-6), (user, name)
 
 
 def test_splits_and_metrics_come_in_one_order(rng):

@@ -13,7 +13,7 @@ CPU_BLOCK, BLOCK = 128, 1024
 LANES = 64  # candidates are padded to a multiple of it, or a GPU's program would pad each block's matrix
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(6, 7))
+@partial(jax.custom_vjp, nondiff_argnums=(7,))
 def logsumexp_sum(
     anchors: Float[Array, "n d"],
     candidates: Float[Array, "m d"],
@@ -21,7 +21,7 @@ def logsumexp_sum(
     weights: Float[Array, " n"],
     excluded: Int[Array, "n e"] | None = None,
     own: Float[Array, " n"] | None = None,
-    bound: float | None = None,
+    bound: float | Float[Array, ""] | None = None,
     block: int | None = None,
 ) -> Float[Array, ""]:
     """sum_i w_i log( exp(own_i) + sum_j v_j exp(<a_i, c_j>) ), some anchors at a time.
@@ -111,12 +111,12 @@ def _forward(anchors, candidates, candidate_weights, weights, excluded, own, bou
     return weights @ log_sum, saved
 
 
-def _backward(bound, block, saved, cotangent):
+def _backward(block, saved, cotangent):
     *gradients, candidate_weights = saved
     to_anchors, to_candidates, to_weights, to_own = jax.tree.map(lambda x: cotangent * x, gradients)
     to_candidate_weights = jax.tree.map(jnp.zeros_like, candidate_weights)
-    to_excluded = None  # integers
-    return to_anchors, to_candidates, to_candidate_weights, to_weights, to_excluded, to_own
+    to_excluded = to_bound = None  # integers; what is subtracted and added again
+    return to_anchors, to_candidates, to_candidate_weights, to_weights, to_excluded, to_own, to_bound
 
 
 logsumexp_sum.defvjp(_forward, _backward)

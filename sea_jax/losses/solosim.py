@@ -1,5 +1,6 @@
 """Solosim: InfoNCE between vectors of unit length, one direction."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
@@ -13,7 +14,7 @@ def solosim(
     positives: Int[Array, " n"],
     weights: Float[Array, " n"] | None = None,
     *,
-    temperature: float,
+    temperature: float | Float[Array, ""],
     candidate_weights: Float[Array, " m"] | None = None,
     left_out: Int[Array, "n e"] | None = None,
     unit_rows: bool = False,
@@ -28,7 +29,7 @@ def solosim(
       candidates: (m, d), normalised by the caller.
       positives: (n,) the candidate that belongs to each anchor.
       weights: (n,) weight of each anchor; all 1 if None.
-      temperature: t.
+      temperature: t; an array must be at least 1/30 where `unit_rows` is set.
       candidate_weights: (m,) w: 0 leaves a candidate out, 1 / (its probability of having been drawn) makes the
         sum over drawn candidates unbiased; all 1 if None.
       left_out: (n, e) candidates that are no rivals of the anchor's positive (-1: none); the positive itself may be
@@ -66,7 +67,7 @@ def solosim_sampled(
     place: Int[Array, " n"],
     weights: Float[Array, " n"] | None = None,
     *,
-    temperature: float,
+    temperature: float | Float[Array, ""],
     probability: float | Float[Array, ""],
     candidate_weights: Float[Array, " m"] | None = None,
     left_out: Int[Array, "n e"] | None = None,
@@ -86,7 +87,7 @@ def solosim_sampled(
       candidates: (m, d), drawn without replacement from all.
       place: (n,) where each anchor's positive is among the drawn, -1 if it was not drawn.
       weights: (n,) weight of each anchor; all 1 if None.
-      temperature: t.
+      temperature: t; an array must be at least 1/30 where `unit_rows` is set.
       probability: of a candidate to have been drawn.
       candidate_weights: (m,) weight of each drawn candidate, 0 leaves it out; all 1 if None.
       left_out: (n, e) places among the drawn of candidates that are no rivals (-1: none); none if None.
@@ -119,6 +120,7 @@ def solosim_sampled(
     return log_sum - weights @ (own + log_probability), jnp.sum(weights)
 
 
-def _bound(temperature: float, unit_rows: bool) -> float | None:
+def _bound(temperature: float | Float[Array, ""], unit_rows: bool) -> float | Float[Array, ""] | None:
     """What no logit of unit rows exceeds, 1 / t, unless some may lie so far below (2 / t) that exp would lose them."""
-    return 1 / temperature if unit_rows and 2 / temperature < 60 else None
+    small = not isinstance(temperature, jax.Array) and temperature < 1 / 30
+    return None if small or not unit_rows else 1 / temperature

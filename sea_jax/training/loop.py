@@ -15,7 +15,7 @@ import numpy as np
 
 from sea_jax import data as datas
 from sea_jax.bundle import Bundle
-from sea_jax.config import Config, modality_pairs
+from sea_jax.config import Config, modality_pairs, share_programs, with_arguments
 from sea_jax.data import Data
 from sea_jax.diagnostics import diagnose
 from sea_jax.errors import SeaError
@@ -29,6 +29,10 @@ from sea_jax.training import fit_kernel, parallel
 from sea_jax.training.state import TrainState, host_data, init_state, make_model
 
 copied = jax.jit(partial(jax.tree.map, jnp.copy))  # arrays of their own, by one program
+
+
+class NotFinite(SeaError):
+    """A loss is not finite: these settings cannot be trained."""
 
 
 class Progress(NamedTuple):
@@ -48,7 +52,8 @@ class Training(NamedTuple):
     """A training under way: settings, data on the devices, programs, and the progress so far.
 
     counts: by split, the users that count and those left out, see `user_counts`. whole: shapes of the undivided state.
-    divided: by leaf of the state, whether its rows are divided over the devices.
+    divided: by leaf of the state, whether its rows are divided over the devices. initial: (raw features, seed) -> the
+    whole state before the first epoch.
     """
 
     config: Config
@@ -61,6 +66,7 @@ class Training(NamedTuple):
     counts: dict[str, dict[str, int]]
     whole: TrainState
     divided: TrainState
+    initial: Callable
     progress: Progress
 
 
@@ -104,42 +110,50 @@ def resolved(config: Config) -> Config:
     )
 
 
-def prepare(bundle: Bundle, config: Config, start: Callable[[TrainState], TrainState] | None = None) -> Training:
+def prepare(
+    bundle: Bundle,
+    config: Config,
+    start: Callable[[TrainState], TrainState] | None = None,
+    like: Training | None = None,
+) -> Training:
     """Everything up to the first epoch: graphs and features on the devices, the initial state, the programs.
 
     Args:
       bundle: the dataset.
       config: the settings.
       start: from the shapes of the whole state to one to start from; drawn from the seed if None.
+      like: a training whose data and compiled programs are taken where they serve these settings too, see `serves`.
     """
     bundle = bundle.select(config.modalities)
     check_fits(config, bundle)
     config = resolved(config)
+    if like is not None and serves(like, bundle, config):
+        arguments = parallel.place(datas.arguments(config), None, like.layout)
+        run = like._replace(config=config, data=like.data._replace(arguments=arguments))
+        run = run._replace(model=make_model(bundle, config, run.layout.parts, run.layout.axis))
+        return run._replace(progress=beginning(run, start))
     layout = parallel.layout(config)
     host = host_data(bundle, config)
     data = parallel.place_data(datas.divide(host, config, layout.parts), layout, config.features)
     model = make_model(bundle, config, layout.parts, layout.axis)
-
     tables = bundle.features if config.train_features else {}
 
-    def initial(features, parts=1, axis=None):
-        return init_state(make_model(bundle, config, parts, axis), datas.blank(host, config, parts), config, features)
+    def initial(features, seed, parts=1, axis=None):
+        own = with_arguments(config, {"seed": seed})
+        return init_state(make_model(bundle, config, parts, axis), datas.blank(host, config, parts), own, features)
 
-    whole = jax.eval_shape(initial, tables)
+    whole = jax.eval_shape(initial, tables, seed_of(config))
     divided = jax.tree.map(lambda _: False, whole)
     if layout.axis is not None:
         halves = {name: x[: -(-bundle.num_items // 2)] for name, x in tables.items()}
-        divided = parallel.differing(whole, parallel.shapes_of(partial(initial, halves, 2, layout.axis), 2))
-    if start is None:
-        state = parallel.on_devices(initial, layout._replace(axis=None), None, None)(tables)
-    else:
-        state = start(whole)
+        shapes = parallel.shapes_of(partial(initial, halves, config.seed, 2, layout.axis), 2)
+        divided = parallel.differing(whole, shapes)
     splits = bundle.train, bundle.valid, bundle.test
     ranking = ranking_data(
         *splits, bundle.num_users, bundle.num_items,
         parts=layout.parts, mask_valid_at_test=config.mask_valid_at_test,
     )  # fmt: skip
-    return Training(
+    run = Training(
         config=config,
         bundle=bundle,
         model=model,
@@ -150,11 +164,31 @@ def prepare(bundle: Bundle, config: Config, start: Callable[[TrainState], TrainS
         counts=user_counts(*splits, bundle.num_users),
         whole=whole,
         divided=divided,
-        progress=Progress(
-            parallel.place_state(state, divided, layout),
-            parallel.place_state(copied(state.params), divided.params, layout),
-            *(np.asarray(0, np.int32), np.asarray(-np.inf, np.float64), np.asarray(0, np.int32)),
-        ),
+        initial=parallel.on_devices(initial, layout._replace(axis=None), None, None),
+        progress=None,
+    )
+    return run._replace(progress=beginning(run, start))
+
+
+def seed_of(config: Config) -> np.ndarray:
+    """The seed as the program that draws the initial state takes it."""
+    return np.asarray(config.seed, np.uint32)
+
+
+def serves(like: Training, bundle: Bundle, config: Config) -> bool:
+    """Whether a training's data and programs fit other settings: it differs in seed, weights and the like alone."""
+    same = all(getattr(like.bundle, split) is getattr(bundle, split) for split in ("train", "valid", "test"))
+    return same and like.bundle.modalities == bundle.modalities and share_programs(like.config, resolved(config))
+
+
+def beginning(run: Training, start: Callable[[TrainState], TrainState] | None = None) -> Progress:
+    """The progress before the first epoch; `start` as in `prepare`."""
+    tables = run.bundle.features if run.config.train_features else {}
+    state = run.initial(tables, seed_of(run.config)) if start is None else start(run.whole)
+    return Progress(
+        parallel.place_state(state, run.divided, run.layout),
+        parallel.place_state(copied(state.params), run.divided.params, run.layout),
+        *(np.asarray(0, np.int32), np.asarray(-np.inf, np.float64), np.asarray(0, np.int32)),
     )
 
 
@@ -244,7 +278,7 @@ def advance(run: Training) -> tuple[Training, dict[str, Any]]:
     """One epoch, with evaluation where it is due.
 
     Returns: the run after it, and its record: epoch, seconds, `loss/...`, `valid/...`, `test/...`.
-    Raises: SeaError if a loss is not finite; the run given is then used up (its arrays were donated).
+    Raises: NotFinite if a loss is not finite; the run given is then used up (its arrays were donated).
     """
     config, progress = run.config, run.progress
     began = time.perf_counter()
@@ -254,7 +288,7 @@ def advance(run: Training) -> tuple[Training, dict[str, Any]]:
     record = {"epoch": number, "seconds": time.perf_counter() - began, **losses}
     broken = [name for name, value in losses.items() if not math.isfinite(value)]
     if broken:
-        raise SeaError(
+        raise NotFinite(
             f"{broken[0]} is {losses[broken[0]]} in epoch {number}; the last good checkpoint is kept, "
             f"try a smaller --learning_rate than {config.learning_rate}."
         )

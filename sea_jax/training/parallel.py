@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from sea_jax import data as datas
-from sea_jax.config import Config
+from sea_jax.config import Config, with_arguments
 from sea_jax.data import Data
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import RankingData, factors, metric_sums
@@ -212,22 +212,33 @@ class Programs(NamedTuple):
 
 
 def make_programs(model: Backbone, config: Config, divided, layout: Layout) -> Programs:
-    """The compiled programs of a run; `divided` says which leaves of the state have their rows divided."""
+    """The compiled programs of a run; `divided` says which leaves of the state have their rows divided.
+
+    Of `config` they know all but its arguments, which come with the data.
+    """
+
+    def given(data):
+        own = with_arguments(config, data.arguments)
+        return model.clone(config=own), own
+
+    def train_epoch(state, data):
+        model, config = given(data)
+        return epoch(state, data, model=model, config=config, axis=layout.axis, divided=divided)
 
     def embed(params, data):
+        model, config = given(data)
         return ranked_rows(model.apply({"params": params}, data), config)
 
     def baskets(params, data):
-        return model.apply({"params": params}, data).views.get("basket_items")
+        return given(data)[0].apply({"params": params}, data).views.get("basket_items")
 
     def rank(params, data, ranking: RankingData):
         score = factors(*embed(params, data), model.num_items, layout.axis)
         return metric_sums(score, model.num_items, ranking, config.topk, layout.axis)
 
     def separate(params, data):
-        return model.apply({"params": params}, data).parts
+        return given(data)[0].apply({"params": params}, data).parts
 
-    train_epoch = partial(epoch, model=model, config=config, axis=layout.axis, divided=divided)
     state, params = axes_of(divided), axes_of(divided.params)
     return Programs(
         train_epoch=on_devices(train_epoch, layout, (state, datas.AXES), (state, None), donate=(0,)),

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from sea_jax import bundle as bundles
-from sea_jax import files
+from sea_jax import evaluation, files
 from sea_jax.bundle import Bundle
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
@@ -77,6 +77,21 @@ class Run:
         params, _ = self.parameters(checkpoint)
         return newcomers.embed(self.restored(), params, features, exclude)
 
+    @property
+    def masks_valid(self) -> bool:
+        """Whether validation items are left out of the lists that test ranks, as its summary was measured."""
+        return self.config is not None and self.config.mask_valid_at_test
+
+    def by_user(
+        self, topk: tuple[int, ...], checkpoint: str = "best", masks_valid: bool = False
+    ) -> tuple[np.ndarray, dict[str, dict[str, np.ndarray]]]:
+        """Every user's metrics at these cut-offs, see `evaluation.by_user`."""
+        made, bundle = self.recommender(checkpoint), self.bundle()
+        return evaluation.by_user(
+            lambda rows: made.scores(made.user_ids[rows]), bundle.train, bundle.valid, bundle.test, bundle.num_users,
+            bundle.num_items, topk, masks_valid,
+        )  # fmt: skip
+
     def recommender(self, checkpoint: str = "best") -> Recommender:
         """What recommends: of the best epoch from the run's folder if it is there, else computed."""
         if self.made is not None:
@@ -102,6 +117,7 @@ def fit(
     resume: bool = True,
     warn: Callable[[str], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    like: Run | None = None,
 ) -> Run:
     """Trains a model on a dataset; in a folder, it goes on where a run of the same settings stopped there.
 
@@ -113,6 +129,8 @@ def fit(
       resume: whether a run in `workdir` may go on.
       warn: called with sentences worth telling; they stand in the run's `notes` in any case.
       stop: asked after each epoch; training then saves and ends with KeyboardInterrupt.
+      like: a run on the same data, from `fit`: its compiled programs serve again where this one differs in seed, learning
+        rates, weights, temperatures and when it ends.
     Returns: the run.
     Raises: SeaError for settings or data that cannot be.
     """
@@ -134,12 +152,13 @@ def fit(
         if warn is not None:
             warn(message)
 
+    like = None if like is None else like.training
     if workdir is None:
-        return _train(bundle, config, None, report, tell, notes, stop)
+        return _train(bundle, config, None, report, tell, notes, stop, like)
     folder = Path(workdir)
     with contextlib.ExitStack() as held:
         hosts.first_does(lambda: _claim(config, bundle, folder, resume, held))
-        return _train(bundle, config, folder, report, tell, notes, stop)
+        return _train(bundle, config, folder, report, tell, notes, stop, like)
 
 
 def _claim(config, bundle, folder, resume, held) -> None:
@@ -148,9 +167,9 @@ def _claim(config, bundle, folder, resume, held) -> None:
     workdir.claim(config, bundle, folder, resume)
 
 
-def _train(bundle, config, folder, report, tell, notes, stop) -> Run:
+def _train(bundle, config, folder, report, tell, notes, stop, like) -> Run:
     """Process 0 writes; the others compute."""
-    training, saved, writes = loop.prepare(bundle, config), None, folder is not None and hosts.is_first()
+    training, saved, writes = loop.prepare(bundle, config, like=like), None, folder is not None and hosts.is_first()
     for split, counts in training.counts.items():
         if len(getattr(bundle, split)) and not counts["counted"]:
             tell(f"nobody counts in {split}: no user has both training and held-out interactions there.")

@@ -84,6 +84,17 @@ def check_free(workdir: Path) -> None:
         raise SeaError(f"--workdir={workdir} is not empty and holds no run; choose another folder.")
 
 
+def seed_folders(folder: Path) -> list[Path]:
+    """The run folders seed-N that `--seeds` made in a folder, by N."""
+    found = {int(path.name[5:]): path for path in folder.glob("seed-*") if path.name[5:].isdecimal() and path.is_dir()}
+    return [found[seed] for seed in sorted(found)]
+
+
+def runs_at(folder: Path) -> list[Path]:
+    """The runs that a folder stands for: itself, or where it holds none of its own those of its seeds."""
+    return [folder] if (folder / RECORD).is_file() else seed_folders(folder) or [folder]
+
+
 def unfinished(workdir: Path) -> list[Path]:
     """Files that a process was killed over while it wrote them."""
     return [path for name in (RECORD, FLAGS, METRICS, SUMMARY, RECOMMENDER) for path in workdir.glob(f"tmp.*.{name}")]
@@ -136,11 +147,19 @@ def claim_baseline(settings: dict, flag_lines: str, bundle: Bundle, workdir: Pat
     files.write_text(workdir / FLAGS, flag_lines)
 
 
-def read_origin(workdir: Path) -> tuple[dict, dict]:
-    """("data_dir" and "modalities", the record) of whatever ran in a folder; raises SeaError if nothing did."""
+def record_path(workdir: Path) -> Path:
+    """Where a run's record lies; raises SeaError if there is none."""
     path = workdir / RECORD
     if not path.is_file():
+        if found := seed_folders(workdir):
+            raise SeaError(f"--workdir={workdir} holds runs of {len(found)} seeds; name one, such as {found[0]}.")
         raise SeaError(f"--workdir={workdir} holds no run (no {RECORD}); train one with experiments/train.py.")
+    return path
+
+
+def read_origin(workdir: Path) -> tuple[dict, dict]:
+    """("data_dir" and "modalities", the record) of whatever ran in a folder; raises SeaError if nothing did."""
+    path = record_path(workdir)
     record = files.read_json(path, DAMAGED)
     if "baseline" not in record:
         config, record = read_record(workdir)
@@ -155,9 +174,7 @@ def read_origin(workdir: Path) -> tuple[dict, dict]:
 
 def read_record(workdir: Path) -> tuple[Config, dict]:
     """The settings and the record of the training in a folder; raises SeaError if there is none or it makes no sense."""
-    path = workdir / RECORD
-    if not path.is_file():
-        raise SeaError(f"--workdir={workdir} holds no run (no {RECORD}); train one with experiments/train.py.")
+    path = record_path(workdir)
     record = files.read_json(path, DAMAGED)
     if "baseline" in record:
         raise SeaError(
