@@ -394,7 +394,7 @@ def test_runs_that_cannot_be_blended(folders, demo, tmp_path, rng):
     for wrong, words in (
         (lambda: of("item_knn"), "names fewer than two runs"),
         (lambda: of("item_knn", "item_knn"), "names a run twice"),
-        (lambda: of("item_knn", tmp_path / "empty"), "empty holds no run"),
+        (lambda: of("item_knn", tmp_path / "empty"), "empty, which holds no run"),
         (lambda: of("item_knn", tmp_path / "blend"), "itself a blend"),
         (lambda: of("item_knn", tmp_path / "foreign"), "other interactions or ids"),
         (lambda: of("item_knn", unfinished), "no finished run"),

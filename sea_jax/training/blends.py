@@ -59,12 +59,10 @@ def folders(settings: Blend) -> list[Path]:
     for given in settings.runs:
         if not given:
             raise SeaError("--runs has an empty entry; separate folders by one comma.")
-        folder = Path(given)
-        seeds = [path for path in folder.glob("seed-*") if (path / workdir.RECORD).is_file()]
-        alone = (folder / workdir.RECORD).is_file()
-        if not alone and not seeds:
-            raise SeaError(f"--runs: {folder} holds no run (no {workdir.RECORD}, and no seed-N folders with one).")
-        found += [folder] if alone else sorted(seeds, key=lambda path: (len(path.name), path.name))
+        found += workdir.runs_at(Path(given))
+    for folder in found:
+        if not (folder / workdir.RECORD).is_file():
+            raise SeaError(f"--runs names {folder}, which holds no run (no {workdir.RECORD}).")
     if len(found) < 2:
         raise SeaError(f"--runs={','.join(settings.runs)} names fewer than two runs; a blend needs two at least.")
     if len({path.resolve() for path in found}) < len(found):
