@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 CUTS = tuple(sorted({int(metric.partition("@")[2]) for metric in tabulating.SHOWN}))
-SEA, SOFTMAX = "SEA, BPR", "SEA, softmax"
+SEA, SOFTMAX = "SEA (BPR)", "SEA (softmax)"
 OURS = (
     Row(SEA, {"backbone": "sea"}, ("sea",)),
     Row(SOFTMAX, {"backbone": "sea", "ranking_loss": "softmax"}, ("sea_softmax",)),
