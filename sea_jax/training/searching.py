@@ -1,5 +1,6 @@
 """Settings searched on validation with Optuna: one folder that survives kill -9, and trials that share programs."""
 
+import csv
 import dataclasses
 import json
 import time
@@ -218,9 +219,16 @@ def _write(folder: Path, study, config: Config, space: Space) -> Found | None:
     return Found(chosen, best.value, best.user_attrs["best_epoch"], len(trials))
 
 
+def read_trials(folder: Path) -> list[dict[str, str]]:
+    """The rows of a search's trials.csv; none where there is no search."""
+    path = folder / TRIALS
+    return list(csv.DictReader(files.read_lines(path))) if path.is_file() else []
+
+
 def history(trials: list, monitor: str):
     """A figure: each trial's value, the best so far, and where trials were pruned."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -242,5 +250,6 @@ def history(trials: list, monitor: str):
         label="best so far",
     )
     axis.set(xlabel="trial", ylabel=f"validation {monitor}")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(frameon=False)
     return figure
