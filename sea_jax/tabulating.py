@@ -146,17 +146,12 @@ def lines(tables: dict[str, Sequence[Result]]):
         for axis, name in zip(row, moved, strict=True):
             of = [one for one in results if one.setting == name]
             drawn = [mean_sd(one.test[SHOWN[0]]) for one in of]
-            if of:
-                axis.errorbar(
-                    [one.value for one in of],
-                    [mean for mean, _ in drawn],
-                    [sd or 0 for _, sd in drawn],
-                    marker="o",
-                    markersize=3,
-                    color="#1f5fa8",
-                    capsize=2,
-                )
-                axis.set_xscale("symlog", linthresh=min([one.value for one in of if one.value > 0], default=1))
+            places = range(len(of))
+            axis.errorbar(
+                places, [mean for mean, _ in drawn], [sd or 0 for _, sd in drawn],
+                marker="o", markersize=3, color="#1f5fa8", capsize=2,
+            )  # fmt: skip
+            axis.set_xticks(places, [f"{one.value:g}" for one in of])
             axis.set_title(f"{data}: {name}", fontsize=9)
             axis.tick_params(labelsize=7)
             axis.spines[["top", "right"]].set_visible(False)
