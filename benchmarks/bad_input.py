@@ -14,6 +14,7 @@ from sea_jax.config import Config, kind_of
 from sea_jax.raw.recipe import Recipe
 from sea_jax.training.blends import Blend
 
+SPACE = Path(__file__).parent.parent / "experiments" / "spaces" / "lightgcn.yaml"
 BEYOND = (2**31, 2**63, 10**30)  # int32, int64, everything
 TRAIN = (
     "--data_dir={data}",
@@ -79,6 +80,21 @@ GOOD = {
     "experiments/recommend": ("--workdir={run}", "--output={out}"),
     "experiments/baselines": ("--data_dir={data}", "--workdir={out}", "--ridge=10", "--content_weight=1"),
     "experiments/blend": ("--runs={run},{again}", "--workdir={out}"),
+    "experiments/search": (
+        *TRAIN[:-1],
+        "--backbone=lightgcn",
+        "--learning_rate=1e-3",
+        f"--space={SPACE}",
+        "--trials=1",
+    ),
+    "experiments/reproduce": (
+        "--table=main",
+        "--data_dirs={data}",
+        "--output={out}",
+        "--trials=1",
+        "--epochs=1",
+        "--rows=ease",
+    ),
     "experiments/export": ("--workdir={run}", "--output={out}"),
     "experiments/serve": ("--workdir={run}",),
     "experiments/report": ("--workdir={run}", "--output={out}"),
@@ -106,6 +122,18 @@ FLAGS = {
         "--coordinator_address=x", "--num_processes=2", "--solosim_pairs=image", "--solosim_pairs=:", "--modalities=sound",
         "--knn_weights=1", "--knn_k=50", "--flagfile=nobody", "--flagfile={empty}", "--flagfile={packed}",
         "--flagfile={latin}", "--flagfile={utf16}", "--flagfile={itself}", "--flagfile=", "--nosuch=1", "stray",
+        "--seeds=1,1", "--seeds=x", "--seeds=-1", "--seeds=4294967296",
+    ),
+    "experiments/search": (
+        "--space=", "--space={out}", "--space={nothing}", "--space={table}", "--space={latin}", "--space={packed}",
+        "--space={toys}", "--trials=0", "--trials=x", "--sampler_seed=-1", "--prune=maybe", "--eval_every=9",
+        "--learning_rate=1", "--embedding_dim=7", "--data_dir=", "--data_dir={out}", "--workdir=", "--workdir={table}",
+        "--workdir={toys}", "--workdir={run}", "--modalities=sound", "--nosuch=1",
+    ),
+    "experiments/reproduce": (
+        "--table=none", "--data_dirs=", "--data_dirs={out}", "--data_dirs={table}", "--data_dirs={data},{data}", "--output=",
+        "--output={table}", "--output={table}/below", "--rows=nobody", "--seeds=", "--seeds=1,1", "--seeds=x",
+        "--sea_seeds=x", "--trials=0", "--epochs=0", "--patience=-1", "--learning_rate=nan", "--modalities=sound",
     ),
     "experiments/evaluate": (
         "--workdir=", "--workdir={out}", "--workdir={table}", "--workdir={data}", "--data_dir={toys}", "--data_dir={out}",

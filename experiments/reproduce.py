@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     if values.list:
         print(listed(plans))
         return 0
+    files.folder(values.output)
     with cli.interrupts() as stop:
         for data, plan in plans.items():
             bundle = bundles.load(plan.common.data_dir, modalities=plan.common.modalities, verify_hashes=True)
@@ -110,7 +111,7 @@ def write(plans: dict[str, tables.Plan]) -> None:
         f"(paired t, 95 %), p by Holm over the dataset's rows. Time: {', '.join(f'{data} {duration(s)}' for data, s in spent.items())}.\n\n"
     )
     parts = [tabulating.markdown(data, results) for data, results in found.items()]
-    folder = files.folder(values.output)
+    folder = Path(values.output)
     files.write_text(folder / f"{values.table}.md", head + "\n".join(parts))
     rows = [row for data, results in found.items() for row in tabulating.rows(data, results)]
     files.write_table(folder / f"{values.table}.csv", tabulating.COLUMNS, rows)
