@@ -60,3 +60,28 @@ def test_new_items_and_new_users(places):
     strangers = (places / "strangers.jsonl").read_text().splitlines()
     assert len(strangers) == 18 and all('"user": "anna"' in line for line in strangers)
     assert not any('"item": "item, 3"' in line for line in strangers)
+
+
+@pytest.mark.slow
+def test_comparing_choosing_blending(demo, tmp_path):
+    """Every command of the section, each on what those before it made; the search is short."""
+    shorter = {"--epochs=50": "--epochs=2", "--trials=15": "--trials=2"}
+    found = commands("Comparing, choosing, blending")
+    assert [Path(command[1]).stem for command in found] == ["baselines", "search", "train", "blend", "compare"]
+    said = []
+    for command in found:
+        given = [shorter.get(word, word).replace("data/mine", str(demo)) for word in command[1:]]
+        given = [word.replace("runs/", f"{tmp_path}/runs/") for word in given]
+        given += ["--batch_size=64", "--club_steps=2"] if "search" in command[1] else []
+        done = subprocess.run([sys.executable, *given], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert "best of 2 trials" in said[1]
+    assert "3 seeds (1, 2, 3)" in said[2]
+    assert sorted(path.name for path in (tmp_path / "runs" / "best").iterdir()) == [
+        "seed-1",
+        "seed-2",
+        "seed-3",
+        "summary.json",
+    ]
+    assert said[4].count("by Holm") == 5  # of two settings by two metrics, and what it means
