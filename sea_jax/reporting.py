@@ -97,13 +97,20 @@ def settings_of(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def band(runs: Sequence[Run], name: str) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "3 n"]]:
-    """Epochs at which a quantity is recorded, and its mean, least and largest over the runs that had not ended."""
+    """Epochs at which a quantity is recorded, and its mean, least and largest over the runs, until the first of them ends.
+
+    Beyond, a mean over those that go on would jump.
+    """
     at: dict[int, list[float]] = {}
+    last = []
     for run in runs:
-        for record in run.history:
-            if isinstance(record.get(name), int | float):
-                at.setdefault(record["epoch"], []).append(float(record[name]))
-    epochs = sorted(at)
+        recorded = {
+            record["epoch"]: record[name] for record in run.history if isinstance(record.get(name), int | float)
+        }
+        last += [max(recorded)] if recorded else []
+        for epoch, value in recorded.items():
+            at.setdefault(epoch, []).append(float(value))
+    epochs = sorted(epoch for epoch in at if epoch <= min(last))
     values = [(np.mean(at[epoch]), min(at[epoch]), max(at[epoch])) for epoch in epochs]
     return np.array(epochs, int), np.array(values, float).reshape(-1, 3).T
 
@@ -147,7 +154,7 @@ def _panels(runs: Sequence[Run], panels: list[list[str]], unit: str = "", marker
             title.removeprefix("mi/").replace("generic_generic", "generic, generic").replace("_unique", ", unique"),
             fontsize=10,
         )
-        axis.set(xlabel="epoch", ylabel=unit)
+        axis.set(xlabel="trial" if all(run.config is None for run in runs) else "epoch", ylabel=unit)
         if len(groups) > 1 or len(names) > 1:
             axis.legend(frameon=False, fontsize=8)
     return figure
@@ -230,7 +237,7 @@ def _by_user(pairs: Int[np.ndarray, "n 2"]) -> dict[int, set[int]]:
 def _parts(runs, pictures, served, made, split, k, maps, image_root) -> list[str]:
     """What the page says, in order."""
     bundle, words = runs[0].bundle(), {
-        "curves": "Losses and metrics by epoch; the band spans the seeds",
+        "curves": "Losses and metrics by epoch, of several seeds mean and span until the first of them ends",
         "mutual_information": "Estimates of mutual information between the parts, by epoch",
         "map_popularity": f"Maps of the items ({maps}), coloured by popularity",
         "map_category": f"Maps of the items ({maps}), coloured by category",

@@ -39,13 +39,13 @@ def test_principal_axes_are_those_of_the_singular_vectors(rng):
     np.testing.assert_allclose(reporting.pca(np.ones((3, 1)))[:, 1], 0)
 
 
-def test_a_band_is_the_mean_and_the_extremes_of_those_that_go_on():
+def test_a_band_is_the_mean_and_the_extremes_until_one_ends():
     def run(*values):
         return Run(None, {}, [{"epoch": n, "x": value} for n, value in enumerate(values, start=1)], [])
 
-    epochs, (mean, least, largest) = reporting.band([run(1.0, 2.0, 6.0), run(3.0, None)], "x")
-    assert epochs.tolist() == [1, 2, 3]
-    assert mean.tolist() == [2, 2, 6] and least.tolist() == [1, 2, 6] and largest.tolist() == [3, 2, 6]
+    epochs, (mean, least, largest) = reporting.band([run(1.0, None, 6.0, 7.0), run(3.0, None, 2.0)], "x")
+    assert epochs.tolist() == [1, 3]
+    assert mean.tolist() == [2, 4] and least.tolist() == [1, 2] and largest.tolist() == [3, 6]
 
 
 def test_a_report_of_seeds_a_model_without_parts_and_a_baseline(bundle, tmp_path):
