@@ -5,12 +5,14 @@ parts, metrics by popularity, lists of a few users), its pictures as PNG, and MO
 first run.
 """
 
+from pathlib import Path
+
 from absl import flags
 
 from sea_jax import cli, reporting
 from sea_jax.config import LARGEST_INT
 from sea_jax.errors import SeaError
-from sea_jax.training import runs
+from sea_jax.training import runs, workdir
 
 
 def main(argv: list[str]) -> int:
@@ -20,16 +22,17 @@ def main(argv: list[str]) -> int:
         raise SeaError(f"--k={values.k} must be from 1 to {LARGEST_INT}.")
     if not all(values.workdir) or not values.workdir:
         raise SeaError("--workdir names no run; give the folder of one or of several.")
-    if len(set(values.workdir)) < len(values.workdir):
+    folders = [run for folder in values.workdir for run in workdir.runs_at(Path(folder))]
+    if len(set(folders)) < len(folders):
         raise SeaError("--workdir names a run twice; name each once.")
-    opened = [runs.open_run(folder, values.data_dir) for folder in values.workdir]
+    opened = [runs.open_run(folder, values.data_dir) for folder in folders]
     reporting.write(values.output, *reporting.report(opened, values.k, values.map, values.image_root or None))
     print(f"wrote {values.output}")
     return 0
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("workdir", None, "folders of the runs, separated by commas", required=True)
+    flags.DEFINE_list("workdir", None, "folders of the runs, or of seeds, separated by commas", required=True)
     flags.DEFINE_string("output", None, "folder to write into", required=True)
     flags.DEFINE_string("data_dir", "", "folder of the bundle, if it moved since training")
     flags.DEFINE_string("image_root", "", "folder with the pictures, if the bundle's paths are relative to it")
