@@ -73,7 +73,6 @@ def source(
                 title="title",
                 texts=("title",),
             )
-            found.about = {"text_columns": ["title"]}
         if covers:
             found.files["image"] = contents.named_files(f"{covers}/{{item}}.jpg", ids, "--covers")
         for modality, path in ready.items():
