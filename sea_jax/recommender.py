@@ -369,7 +369,7 @@ class Recommender:
                 continue
             pool, values = top(found, control.pool_size(places, count))
             for at_row, (own, worth) in enumerate(zip(pool, values, strict=True), start=at):
-                chosen = control.diversified(worth, content[own], places, wishes.diversity)
+                chosen = control.diversified(worth, content(own), places, wishes.diversity)
                 items[at_row, :places], scores[at_row, :places] = own[chosen], worth[chosen]
         ids, empty = self.item_ids[items], scores == -np.inf
         if empty.any():
@@ -401,19 +401,21 @@ class Recommender:
         boosts[self.numbers("item", list(wishes.boosts))] = list(wishes.boosts.values())
         return boosts
 
-    def _content(self, wishes: Control) -> np.ndarray:
-        """(I, d) rows by which diversity compares items."""
+    def _content(self, wishes: Control) -> Callable[[np.ndarray], np.ndarray]:
+        """A function of item numbers that gives the rows by which diversity compares them."""
         if wishes.content is not None:
             rows = floats("content", wishes.content, 2)
             if len(rows) != len(self.item_ids):
                 raise SeaError(f"content must have a row for each of {len(self.item_ids)} items, has {len(rows)}.")
             if not np.isfinite(rows).all():
                 raise SeaError("content has numbers that are not finite.")
-            return rows
+            return rows.__getitem__
+        if self.weight_values is not None:
+            return lambda items: self._sums(items[:, None])
         rows = self.item_vectors if self.item_vectors is not None else self.item_weights
         if rows is None:
-            raise SeaError("diversity needs content, or a recommender of vectors or of dense item weights.")
-        return rows
+            raise SeaError("diversity needs content, as one score an item tells no likeness: Control(content=rows).")
+        return rows.__getitem__
 
 
 def top(scores: Float[np.ndarray, "n items"], k: int) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:
