@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import sea_jax
 from data_prep.from_tables import source
 from sea_jax import bundle as bundles
 from sea_jax import files, listing
@@ -446,3 +450,47 @@ def test_held_out_rows_of_the_raw_demo_are_recommended(late):
     fails("no such file or directory", f"--new_items={folder / 'nowhere.csv'}")
     fails("--image_root says how new items are read", "--image_root=raw")
     fails("'text' is no encoder of text", f"--new_items={folder / 'raw' / 'new.csv'}", "--text_encoder=text")
+
+
+def test_a_run_opens_with_its_bundle_made_before_or_after_encoders_were_kept(late):
+    folder, _ = late
+    before = folder / "before"
+    shutil.copytree(folder / "data", before)
+    (before / "encoders.npz").unlink()
+    manifest = json.loads((before / "manifest.json").read_text())
+    del manifest["sha256"], manifest["hashes"]["encoders.npz"], manifest["items"]["columns"]
+    (before / "manifest.json").write_text(json.dumps(manifest))
+    given = f"--workdir={folder / 'run'}", f"--data_dir={before}", f"--output={folder / 'lists.csv'}"
+    assert run("experiments/recommend.py", *given).returncode == 0
+    assert sea_jax.open_run(folder / "run", str(before)).bundle().encoders == {}
+    done = run("experiments/recommend.py", *given, f"--new_items={folder / 'raw' / 'new.csv'}")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "does not record which columns its items were read from" in done.stderr
+
+
+CELL = st.one_of(
+    st.sampled_from(["a", "a", "i3", "", '"', "red lamp", "pics/3.png", "pics", "/", "../x|y", "\ufeff", "1e3"]),
+    st.text(max_size=4),
+)
+LINES = st.lists(st.one_of(st.lists(CELL, max_size=6).map(",".join), CELL), max_size=5)
+HEADS = st.one_of(st.just(",".join(COLUMNS)), st.permutations(COLUMNS).map(",".join), LINES.map(",".join))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    head=HEADS,
+    lines=LINES,
+    ending=st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet", ""]),
+    raw=st.binary(max_size=6),
+)
+def test_whatever_the_table_is_it_is_read_or_refused_in_a_sentence(bundle, shop, head, lines, ending, raw):
+    path = shop / f"whatever{ending}"
+    path.write_bytes("\n".join([head, *lines]).encode("utf-8", "replace") + raw)
+    try:
+        new = new_items.read(bundle, path)
+    except SeaError as error:
+        assert "\n" not in str(error).replace(head, "")
+        return
+    assert len(set(new.ids)) == len(new.ids) and not set(new.ids) & set(bundle.item_ids.tolist())
+    for name, x in new.features.items():
+        assert x.shape == (len(new.ids), bundle.features[name].shape[1]) and np.isfinite(x).all()
