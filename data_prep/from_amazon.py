@@ -224,7 +224,7 @@ def source(
                 parts=parts,
             )
             found.pictures = [pictures.get(name, "") for name in ids]
-            found.about = {"text_columns": list(text_columns or TEXTS), "template": "joined by blanks"}
+            found.about = {"text_columns": list(text_columns or TEXTS), "template": contents.BLANKS}
         elif text_from_reviews:
             if training is None:
                 raise SeaError("--require=text cannot go with --text_from_reviews, which needs the split first.")

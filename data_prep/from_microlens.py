@@ -73,9 +73,9 @@ def source(
                 title="title",
                 texts=("title",),
             )
-            found.about = {"text_columns": ["title"]}
         if covers:
             found.files["image"] = contents.named_files(f"{covers}/{{item}}.jpg", ids, "--covers")
+            found.about["named_files"] = {"image": contents.recorded(f"{covers}/{{item}}.jpg")}
         for modality, path in ready.items():
             x, _ = rows.read(path)
             if not all(name.isascii() and name.isdigit() and 0 < int(name) <= len(x) for name in ids):

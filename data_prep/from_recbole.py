@@ -151,7 +151,7 @@ def source(
                 rows = tables.records(tables.layout(path, delimiter="\t"), skips, tell)
                 had = found.features
                 found = contents.collect(rows, ids, path, skips, item=key, title=title, texts=texts, template=template)
-                found.features, found.about = had, {"text_columns": texts, "template": template or "joined by blanks"}
+                found.features = had
             for column in (name for name, kind in known.items() if kind == "float_seq"):
                 modality = column.removesuffix("_emb").removesuffix("_feat")
                 bundles.check_modality(modality)

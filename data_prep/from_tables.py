@@ -108,12 +108,14 @@ def source(
             for modality, paths in found.files.items():
                 if not (roots or {}).get(modality):
                     found.files[modality] = [tuple(str(Path(items).parent / path) for path in of) for of in paths]
-            found.about = {"text_columns": how["texts"], "template": template or "joined by blanks"}
+            said = {name: value for name, value in layout.items() if value not in ("", True, None)}
+            found.about |= {"layout": said} if said else {}
         for modality, pattern in (("image", image_files), ("audio", audio_files)):
             if pattern:
                 found.files[modality] = contents.named_files(
                     pattern, ids, f"--{modality}_files", (roots or {}).get(modality, "")
                 )
+                found.about.setdefault("named_files", {})[modality] = contents.recorded(pattern)
         return found
 
     name = Path(interactions).name.split(".")[0]

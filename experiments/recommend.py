@@ -2,7 +2,8 @@
 
 For all users or those of --users, or for strangers with --baskets (a csv file: user,item[,weight]). A user's training items
 are left out unless --noexclude_seen. Items held out for validation and test are not: lists for a shop want a model that was
-trained on everything, from a bundle made with --split=random --ratios=1,0,0. --new_items adds items that came after training.
+trained on everything, from a bundle made with --split=random --ratios=1,0,0. --new_items adds items that came after training:
+rows of a table like the dataset's own, or a folder of vectors.
 """
 
 import sys
@@ -18,6 +19,9 @@ from sea_jax.errors import SeaError
 from sea_jax.recommender import Recommender
 from sea_jax.training import runs
 
+MODALITIES = ("text", "image", "audio")
+OF_NEW_ITEMS = ("image_root", "audio_root", *(f"{name}_encoder" for name in MODALITIES))
+
 
 def main(argv: list[str]) -> int:
     del argv
@@ -26,6 +30,9 @@ def main(argv: list[str]) -> int:
         raise SeaError(f"--k={values.k} must be from 1 to {LARGEST_INT}.")
     if values.users and values.baskets:
         raise SeaError("--users and --baskets name two kinds of people; make two files of lists.")
+    theirs = [name for name in OF_NEW_ITEMS if values[name].value]
+    if theirs and not values.new_items:
+        raise SeaError(f"--{theirs[0]} says how new items are read; name them by --new_items.")
     run = runs.open_run(values.workdir, values.data_dir)
     made = run.recommender(values.checkpoint)
     if values.categories:
@@ -50,11 +57,17 @@ def main(argv: list[str]) -> int:
 
 def with_new_items(run: runs.Run, made: Recommender, content):
     """The recommender with the items of --new_items, and the rows by which items are alike."""
-    new = listing.read_new_items(cli.FLAGS.new_items, made, run.bundle().modalities)
-    vectors = run.embed_items(new.features, checkpoint=cli.FLAGS.checkpoint)
+    values, bundle = cli.FLAGS, run.bundle()
+    new = listing.new_items_of(
+        values.new_items, made, bundle, roots={name: values[f"{name}_root"].value for name in ("image", "audio")},
+        specs={name: values[f"{name}_encoder"].value for name in MODALITIES}, tell=cli.Progress(),
+    )  # fmt: skip
+    for note in new.notes:
+        print(note, file=sys.stderr)
+    vectors = run.embed_items(new.features, checkpoint=values.checkpoint)
     if content is not None:
-        content = joined_units(run.bundle().features, new.features)
-    return made.with_items(new.ids, vectors, new.titles), content
+        content = joined_units(bundle.features, new.features)
+    return made.with_items(new.ids, vectors, new.titles, new.categories), content
 
 
 def wishes(made: Recommender, content) -> listing.Wish:
@@ -76,7 +89,17 @@ if __name__ == "__main__":
     cli.define_run_flags()
     flags.DEFINE_string("users", "", "file of original user ids, one a line; all users without it")
     flags.DEFINE_string("baskets", "", "csv file of strangers and their items: user,item[,weight]")
-    flags.DEFINE_string("new_items", "", "folder of items that came after training: items.txt, MODALITY_feat.npy")
+    flags.DEFINE_string(
+        "new_items",
+        "",
+        "items that came after training: a table like the dataset's, or a folder: items.txt, MODALITY_feat.npy",
+    )
+    for name in ("image", "audio"):
+        flags.DEFINE_string(
+            f"{name}_root", "", f"folder that {name} paths of --new_items are relative to; the table's own"
+        )
+    for name in MODALITIES:
+        flags.DEFINE_string(f"{name}_encoder", "", f"where the dataset's {name} encoder is now: minilm:FOLDER, ...")
     flags.DEFINE_integer("k", 20, "items per list")
     flags.DEFINE_bool("exclude_seen", True, "leave out what the user has seen")
     flags.DEFINE_string("allow", "", "file of the items that lists may hold, one a line; all without it")

@@ -17,9 +17,10 @@ from sea_jax.errors import SeaError
 from sea_jax.files import sha256
 
 SCHEMA = 2
-READABLE = (1, 2)  # 2 adds missing.npz, times.npz, shown.npz and ids that are numbers
+READABLE = (1, 2)  # 2 adds missing.npz, times.npz, shown.npz and ids that are numbers; perhaps encoders.npz
 SPLITS = ("train", "valid", "test")
 SHOWN = ("titles", "pictures", "categories")
+ENCODERS = "encoders.npz"
 REMAKE = "make the bundle again with data_prep"
 LARGEST = 2**31 - 1
 
@@ -32,7 +33,8 @@ class Bundle:
     test may be empty. adjacency: (U + I, U + I) float32 CSR, users first. neighbours: by modality, (I, k_max) int32
     nearest items and float32 similarities. features: by modality, (I, d_m) float32. user_ids, item_ids: original ids,
     strings or integers, or None. missing: by modality that some item lacks, (I,) bool. times: by split, (n,) int64
-    seconds since 1970, or empty. shown: "titles", "pictures" and "categories", (I,) strings, those there are.
+    seconds since 1970, or empty. shown: "titles", "pictures" and "categories", (I,) strings, those there are. encoders: by
+    modality whose encoder learnt of the whole catalogue, what it learnt as arrays by name (see `raw.new_items`).
     """
 
     manifest: dict
@@ -47,6 +49,7 @@ class Bundle:
     missing: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     times: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     shown: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    encoders: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         modalities = ", ".join(self.features)
@@ -73,6 +76,11 @@ class Bundle:
         """(modality, columns of its features) in order."""
         return tuple((name, x.shape[1]) for name, x in self.features.items())
 
+    @property
+    def data_hashes(self) -> dict[str, str]:
+        """Hashes of the files that training reads, by name; empty for a bundle that was never saved."""
+        return {name: code for name, code in self.manifest.get("hashes", {}).items() if name != ENCODERS}
+
     def select(self, modalities: tuple[str, ...]) -> "Bundle":
         """The dataset with these modalities alone, in this order; with all of them for ().
 
@@ -82,7 +90,7 @@ class Bundle:
         chosen = modalities or self.modalities
         parts = {
             part: {name: getattr(self, part)[name] for name in chosen if name in getattr(self, part)}
-            for part in ("features", "neighbours", "missing")
+            for part in ("features", "neighbours", "missing", "encoders")
         }
         return dataclasses.replace(self, **parts)
 
@@ -128,6 +136,7 @@ def build(
     honour_missing: bool = False,
     times: Mapping[str, np.ndarray] | None = None,
     shown: Mapping[str, np.ndarray] | None = None,
+    encoders: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     notes: dict | None = None,
 ) -> Bundle:
     """A bundle from numbered interactions and features, with its graphs.
@@ -141,7 +150,7 @@ def build(
       user_ids, item_ids: original ids.
       missing: by modality, (I,) bool, the items that lack it (their rows stand in for what is not known).
       honour_missing: whether such items stay out of that modality's neighbours and losses.
-      times, shown: see Bundle.
+      times, shown, encoders: see Bundle.
       notes: what else the manifest records (split, sources, what was repaired).
     Raises: SeaError if the parts do not fit together.
     """
@@ -184,6 +193,7 @@ def build(
         missing=missing,
         times={split: np.asarray(x, np.int64) for split, x in (times or {}).items()},
         shown={key: np.asarray(x, np.str_) for key, x in (shown or {}).items()},
+        encoders={key: dict(learnt) for key, learnt in (encoders or {}).items() if learnt},
     )
     validate(bundle, "the new bundle", "mend what it is built from")
     return bundle
@@ -283,6 +293,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "missing.npz": bundle.missing,
         "times.npz": bundle.times,
         "shown.npz": bundle.shown,
+        ENCODERS: {f"{name}.{of}": x for name, learnt in bundle.encoders.items() for of, x in learnt.items()},
     }
     for file, arrays in optional.items():
         if arrays:
@@ -314,7 +325,7 @@ def load(path: str | os.PathLike, modalities: tuple[str, ...] | None = None, ver
         return files.read_npz(path / file, names, REMAKE) if names is not None or file in manifest["hashes"] else {}
 
     nearest = read("item_neighbours.npz", [f"{m}_{part}" for m in wanted for part in ("indices", "similarities")])
-    ids, missing = read("ids.npz"), read("missing.npz")
+    ids, missing, learnt = read("ids.npz"), read("missing.npz"), read(ENCODERS)
     bundle = Bundle(
         manifest=manifest,
         **read("interactions.npz", SPLITS),
@@ -326,9 +337,20 @@ def load(path: str | os.PathLike, modalities: tuple[str, ...] | None = None, ver
         missing={name: missing[name] for name in wanted if name in missing},
         times=read("times.npz"),
         shown=read("shown.npz"),
+        encoders=_by_modality(learnt, wanted),
     )
     validate(bundle, str(path), REMAKE)
     return bundle
+
+
+def _by_modality(learnt: dict[str, np.ndarray], wanted: tuple[str, ...]) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays called MODALITY.NAME by modality and name."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, x in learnt.items():
+        modality, _, of = name.rpartition(".")
+        if modality in wanted:
+            found.setdefault(modality, {})[of] = x
+    return found
 
 
 def load_shown(path: str | os.PathLike) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -435,6 +457,10 @@ def validate(bundle: Bundle, where: str, remedy: str = REMAKE) -> None:
     for name, x in bundle.times.items():
         right = name in SPLITS and x.shape == (len(getattr(bundle, name)),)
         require(right, "times.npz", name, "must have one entry for each interaction of its split")
+    for name, learnt in bundle.encoders.items():
+        for of, x in learnt.items():
+            require(x.dtype.kind in "iuf", ENCODERS, f"{name}.{of}", f"must hold numbers, is {x.dtype}")
+            require(np.isfinite(x).all(), ENCODERS, f"{name}.{of}", "has values that are not finite")
     for name, x in bundle.shown.items():
         require(name in SHOWN and x.shape == (items,), "shown.npz", name, f"must have {items} entries")
 

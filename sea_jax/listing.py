@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sea_jax import files
+from sea_jax.bundle import Bundle
 from sea_jax.control import Control
 from sea_jax.errors import SeaError, require
 from sea_jax.explaining import Why, explain, explain_for, with_boost
-from sea_jax.raw import features
+from sea_jax.raw import features, new_items
+from sea_jax.raw.new_items import NewItems
 from sea_jax.recommender import Recommender
 
 BLOCK = 1024  # users at a time
@@ -136,12 +138,29 @@ def read_categories(path: str, made: Recommender) -> list[str]:
     return found
 
 
-class NewItems(NamedTuple):
-    """Items to come: ids, features by modality, titles or None."""
+def new_items_of(path: str, made: Recommender, bundle: Bundle, **encoding: Any) -> NewItems:
+    """New items: vectors in a folder with items.txt, or rows of a table, encoded as the dataset's own were.
 
-    ids: list
-    features: dict[str, np.ndarray]
-    titles: list[str] | None
+    Args:
+      path: a folder, see `read_new_items`, or what `raw.new_items.read` takes.
+      made, bundle: of the run.
+      encoding: the options of `raw.new_items.read`.
+    Raises: SeaError for whatever is missing or does not fit.
+    """
+    if Path(path).is_dir() and ((Path(path) / "items.txt").is_file() or new_items.table_in(path) is None):
+        return read_new_items(path, made, bundle.modalities)
+    new = new_items.read(bundle, path, **encoding)
+    return new._replace(ids=_as_ids(new.ids, made, path))
+
+
+def _as_ids(ids: list[str], made: Recommender, path: str | Path) -> list:
+    """Ids of the dataset's kind: numbers where its items have such."""
+    if made.item_ids.dtype.kind != "i":
+        return ids
+    try:
+        return [int(one) for one in ids]
+    except ValueError:
+        raise SeaError(f"{path} must hold whole numbers, as the dataset's item ids are.") from None
 
 
 def read_new_items(folder: str, made: Recommender, modalities: Sequence[str]) -> NewItems:
@@ -151,16 +170,14 @@ def read_new_items(folder: str, made: Recommender, modalities: Sequence[str]) ->
     """
     place = Path(folder)
     if not (place / "items.txt").is_file():
-        raise SeaError(f"{place} must hold items.txt, one id of a new item a line, and MODALITY_feat.npy.")
+        raise SeaError(
+            f"{place} must hold items.txt, one id of a new item a line, and MODALITY_feat.npy; or a table of new items, "
+            "items.csv, .tsv, .jsonl or .parquet."
+        )
     ids: list = [line.strip() for line in files.read_lines(place / "items.txt")]
     if not all(ids) or len(set(ids)) < len(ids):
         raise SeaError(f"{place / 'items.txt'} has an empty line or an id twice; write each new item's id once.")
-    if made.item_ids.dtype.kind == "i":
-        try:
-            ids = [int(one) for one in ids]
-        except ValueError:
-            raise SeaError(f"{place / 'items.txt'} must hold whole numbers, as the dataset's item ids are.") from None
-    found = {}
+    ids, found = _as_ids(ids, made, place / "items.txt"), {}
     for name in modalities:
         path = place / f"{name}_feat.npy"
         if path.is_file():

@@ -419,7 +419,7 @@ class Recommender:
                 continue
             pool, values = top(found, control.pool_size(places, count))
             for at_row, (own, worth) in enumerate(zip(pool, values, strict=True), start=at):
-                chosen = control.diversified(worth, content[own], places, wishes.diversity)
+                chosen = control.diversified(worth, content(own), places, wishes.diversity)
                 items[at_row, :places], scores[at_row, :places] = own[chosen], worth[chosen]
         ids, empty = self.item_ids[items], scores == -np.inf
         if empty.any():
@@ -451,20 +451,22 @@ class Recommender:
         boosts[self.numbers("item", list(wishes.boosts))] = list(wishes.boosts.values())
         return boosts
 
-    def _content(self, wishes: Control) -> np.ndarray:
-        """(I, d) rows by which diversity compares items."""
+    def _content(self, wishes: Control) -> Callable[[np.ndarray], np.ndarray]:
+        """A function of item numbers that gives the rows by which diversity compares them."""
         if wishes.content is not None:
             rows = floats("content", wishes.content, 2)
             if len(rows) != len(self.item_ids):
                 raise SeaError(f"content must have a row for each of {len(self.item_ids)} items, has {len(rows)}.")
             if not np.isfinite(rows).all():
                 raise SeaError("content has numbers that are not finite.")
-            return rows
+            return rows.__getitem__
         for one in (self, *self.members):  # of a blend, the first that has such
+            if one.weight_values is not None:
+                return lambda items, one=one: one._sums(items[:, None])
             for rows in (one.item_vectors, one.item_weights):
                 if rows is not None:
-                    return rows
-        raise SeaError("diversity needs content, or a recommender of vectors or of dense item weights.")
+                    return rows.__getitem__
+        raise SeaError("diversity needs content, as one score an item tells no likeness: Control(content=rows).")
 
 
 def top(scores: Float[np.ndarray, "n items"], k: int) -> tuple[Int[np.ndarray, "n k"], Float[np.ndarray, "n k"]]:

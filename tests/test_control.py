@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 import sea_jax
 from sea_jax import explaining, listing
@@ -73,6 +74,22 @@ def test_diversity_is_maximal_marginal_relevance(made, rng, trade):
     np.testing.assert_allclose(scores[0], worth[chosen], rtol=1e-5)
     if trade == 0:
         assert chosen == pool[:8]
+
+
+def test_diversity_by_sparse_weights_is_that_by_the_same_weights_dense(rng):
+    weights = rng.random((ITEMS, ITEMS)) * (rng.random((ITEMS, ITEMS)) < 0.3)
+    pairs = np.unique(rng.integers(0, [USERS, ITEMS], size=(40, 2)), axis=0)
+    dense, sparse = (
+        sea_jax.Recommender.from_item_weights(form(weights), pairs) for form in (np.asarray, scipy.sparse.csr_matrix)
+    )
+    for trade in (0.3, 0.9):
+        expected = dense.recommend(dense.user_ids, 6, control=Control(diversity=trade))
+        found = sparse.recommend(sparse.user_ids, 6, control=Control(diversity=trade))
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
+    alike = sea_jax.Recommender.from_item_scores(np.arange(ITEMS), pairs)
+    with pytest.raises(SeaError, match=r"one score an item tells no likeness: Control\(content=rows\)"):
+        alike.recommend([0], 3, control=Control(diversity=0.5))
 
 
 def test_items_that_may_not_be_listed_are_never_chosen_for_diversity():

@@ -8,6 +8,7 @@ import pytest
 
 from data_prep.from_microlens import source, titles
 from sea_jax.errors import SeaError
+from sea_jax.raw import new_items
 from sea_jax.raw.lines import Skips
 from sea_jax.raw.prepare import prepare
 from sea_jax.raw.recipe import Recipe
@@ -50,6 +51,27 @@ def test_csv_and_lists_hold_out_the_same_last_ones(folder):
     assert title["1"] == 'a title, with "commas"'
     assert bundle.manifest["skipped"] == ["titles.csv: 1 skipped, no item,title (first: line 4)"]
     np.testing.assert_array_equal(bundle.features["video"][list(bundle.item_ids).index("3")], [5, 6])
+
+
+def test_new_items_come_as_a_table_of_titles_and_covers_by_name(folder):
+    Image = pytest.importorskip("PIL.Image")
+    (folder / "covers").mkdir()
+    for name in (1, 2, 3, 7, 8):
+        Image.new("RGB", (8, 8), (name * 20, 0, 0)).save(folder / "covers" / f"{name}.jpg")
+    skips = Skips()
+    found = source(
+        str(folder / "MicroLens-1k_pairs.csv"),
+        title_file=str(folder / "titles.csv"),
+        covers=str(folder / "covers"),
+        skips=skips,
+    )
+    bundle = prepare(found, Recipe(), skips)
+    (folder / "new.csv").write_text("item,title\n7,two\n9,three\n8,\n")
+    new = new_items.read(bundle, folder / "new.csv", roots={"image": str(folder / "covers")})
+    text = bundle.features["text"][bundle.item_ids.tolist().index("2")]
+    np.testing.assert_allclose(new.features["text"][0], text, atol=1e-5)
+    assert new.features["image"].any(axis=1).tolist() == [True, False, True]
+    assert new.titles == ["two", "three", ""]
 
 
 def test_features_of_fewer_items(folder):

@@ -9,6 +9,7 @@ import pytest
 
 from data_prep.from_recbole import source, types
 from sea_jax.errors import SeaError
+from sea_jax.raw import new_items
 from sea_jax.raw.lines import Skips
 from sea_jax.raw.prepare import prepare
 from sea_jax.raw.recipe import Recipe
@@ -44,6 +45,17 @@ def test_texts_and_vectors(folder):
     assert bundle.missing["image"].sum() == 1
     assert bundle.manifest["skipped"] == ["toy.ent: 1 skipped, image_emb is no list of 3 numbers (first: line 7)"]
     assert found.items(["2"], None).texts == ['"Toy 2 red blue']
+
+
+def test_new_items_come_as_the_same_file(folder):
+    skips = Skips()
+    bundle = prepare(source(str(folder), skips=skips)[0], Recipe(), skips)
+    text = (folder / "toy.item").read_text().splitlines()
+    (folder / "new.item").write_text("\n".join([text[0], *(f"new{line}" for line in text[1:])]))
+    new = new_items.read(bundle, folder / "new.item")
+    order = [bundle.item_ids.tolist().index(name.removeprefix("new")) for name in new.ids]
+    np.testing.assert_allclose(new.features["text"], bundle.features["text"][order], atol=1e-5)
+    assert new.titles == bundle.shown["titles"][order].tolist()
 
 
 def test_three_files_give_the_split(folder):

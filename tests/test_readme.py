@@ -1,9 +1,11 @@
 """The README's commands, run as they are written but for the folders that they name."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +41,7 @@ def places(tmp_path_factory):
     for name, x in features.items():
         np.save(new / f"{name}_feat.npy", rng.normal(size=(2, x.shape[1])))
     (root / "baskets.csv").write_text('user,item,weight\nanna,"item, 3",\nanna,"item, 4",2\n')
+    (root / "pictures").mkdir()
     return root
 
 
@@ -49,6 +52,7 @@ def test_new_items_and_new_users(places):
         "--baskets=baskets.csv": f"--baskets={places / 'baskets.csv'}",
     }
     found = commands("New items, new users")
+    found = [command for command in found if "--new_items=arrivals.csv" not in command]  # tests/raw/test_new_items.py
     assert len(found) == 2
     for command in found:
         given = [stands_for.get(word, word) for word in command[1:]]
@@ -85,3 +89,32 @@ def test_comparing_choosing_blending(demo, tmp_path):
         "summary.json",
     ]
     assert said[4].count("by Holm") == 5  # of two settings by two metrics, and what it means
+
+
+def test_serve_it(places):
+    """As written, but on a free port."""
+    pytest.importorskip("starlette")
+    pytest.importorskip("uvicorn")
+    stands_for = {
+        "--workdir=runs/mine": f"--workdir={places / 'run'}",
+        "--image_root=FOLDER": f"--image_root={places / 'pictures'}",
+        "--output=report": f"--output={places / 'report'}",
+    }
+    serve, report = ([stands_for.get(word, word) for word in command[1:]] for command in commands("Serve it"))
+    with subprocess.Popen(
+        [sys.executable, *serve, "--port=0"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            address = re.search(r"http://[^ ]+:\d+", line)
+            assert address, line + process.stderr.read()
+            pages = []
+            for path in ("/", "/recommend?user=user%203&k=4"):
+                with urllib.request.urlopen(f"{address[0]}{path}", timeout=60) as answer:
+                    pages.append(answer.read().decode())
+            assert "<html" in pages[0] and len(json.loads(pages[1])["items"]) == 4
+        finally:
+            process.kill()
+    done = subprocess.run([sys.executable, *report], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (places / "report").iterdir()} >= {"report.html", "MODEL_CARD.md", "curves.png"}

@@ -14,6 +14,7 @@ from sea_jax.raw.tables import paths_of, text_of
 
 CONTENTS = ("image", "text", "audio")
 SHOWN_TITLE = 200  # characters kept of a title
+BLANKS = "joined by blanks"  # what the manifest says in place of a template
 
 
 @dataclasses.dataclass
@@ -104,6 +105,9 @@ def collect(
         )
     number = {name: place for place, name in enumerate(ids)}
     found = none(ids)
+    if parts is None:
+        columns = {"item": item, "title": title, "category": category, **(files or {})}
+        found.about = {"text_columns": list(texts), "template": template or BLANKS, "columns": columns}
     found.files = {name: [()] * len(ids) for name in files or {}}
     found.categories = [""] * len(ids) if category else []
     make = parts or (lambda record: (text_of(record.get(title)), join(record, texts, template)))
@@ -111,8 +115,7 @@ def collect(
         found.rows += 1
         if record is None:
             continue
-        value = record.get(item)
-        name = text_of(value) if isinstance(value, str) else _id(value)
+        name = id_of(record.get(item))
         if not name:
             skips.add(path, f"no {item}", line, unit)
             continue
@@ -140,7 +143,10 @@ def collect(
     return found
 
 
-def _id(value) -> str:
+def id_of(value) -> str:
+    """A cell as an item's id; empty for none."""
+    if isinstance(value, str):
+        return text_of(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None or isinstance(value, float | list | dict | bool) else str(value).strip()
@@ -163,14 +169,22 @@ def named_files(pattern: str, ids: Sequence[str], flag: str, root: str = "") -> 
     """
     if "{item}" not in pattern:
         raise SeaError(f"{flag}={pattern} must contain {{item}}, which stands for an item's id.")
-    found = []
-    for name in ids:
-        path = pattern.replace("{item}", name)
-        safe = "/" not in name and "\\" not in name and name not in (".", "..")
-        found.append((path,) if safe and Path(root, path).is_file() else ())
+    found = [file_named(pattern, name, root) for name in ids]
     if not any(found):
         raise SeaError(f"{flag}={pattern}: no such file for any item, such as {pattern.replace('{item}', ids[0])}.")
     return found
+
+
+def file_named(pattern: str, name: str, root: str = "") -> tuple[str, ...]:
+    """The file of one item by its name, see `named_files`."""
+    path = pattern.replace("{item}", name)
+    safe = "/" not in name and "\\" not in name and name not in (".", "..")
+    return (path,) if safe and Path(root, path).is_file() else ()
+
+
+def recorded(pattern: str) -> str:
+    """A pattern of files as a manifest keeps it: without the path of one machine."""
+    return Path(pattern).name if Path(pattern).is_absolute() else pattern
 
 
 def template_columns(template: str) -> list[str]:

@@ -57,7 +57,7 @@ def prepare(source: Source, recipe: Recipe, skips: Skips, tell: Tell = silent) -
         items = items.select([number[name] for name in table.item_ids])
     for modality, path in source.features.items():
         items.features[modality] = rows.align(path, items.ids, items.places, items.rows)
-    features, missing, encoded, notes = featured(items, recipe, ready, tell)
+    features, missing, used, notes = featured(items, recipe, ready, tell)
     if recipe.missing == "neighbours":
         features, more = rows.from_neighbours(features, missing)
         notes += more
@@ -79,13 +79,14 @@ def prepare(source: Source, recipe: Recipe, skips: Skips, tell: Tell = silent) -
             name: np.floor(table.times[mask]).astype(np.int64) for name, mask in parts.items()
         },
         shown=shown(items),
+        encoders={name: encoder.fitted for name, (encoder, _) in used.items()},
         notes={
             "split": about,
             "sources": {Path(path).name: files.sha256(path) for path in (*source.files, *source.features.values())},
             "steps": steps,
             "skipped": skips.sentences(),
             "repairs": [*items.notes, *notes],
-            "encoders": encoded,
+            "encoders": {name: record for name, (_, record) in used.items()},
             "items": items.about,
             "missing": recipe.missing,
         },
@@ -147,8 +148,8 @@ def divide(table: Interactions, recipe: Recipe) -> tuple[np.ndarray, dict]:
 def featured(
     items: Items, recipe: Recipe, ready: dict[str, encoders.Encoder], tell: Tell
 ) -> tuple[dict, dict, dict, list[str]]:
-    """Features and masks of what is missing, by modality; the encoders' records; what was done in words."""
-    given, absent, encoded, notes = {}, {}, {}, []
+    """Features and masks of what is missing, by modality; the encoders and their records; what was done in words."""
+    given, absent, used, notes = {}, {}, {}, []
     for modality in tables.CONTENTS:
         if modality in items.features or recipe.encoder(modality) == "none" or not items.have(modality).any():
             continue
@@ -161,7 +162,7 @@ def featured(
             root=recipe.root(modality),
         )
         given[modality], absent[modality] = made.features, made.missing
-        encoded[modality] = made.record()
+        used[modality] = encoder, made.record()
         # What the cache held is left out, so that the same tables give the same manifest.
         told = dataclasses.replace(made, reused=0).sentences(items.ids)
         notes += [f"{modality}: {sentence}" for sentence in told]
@@ -182,7 +183,7 @@ def featured(
         if features[modality].shape[1] == 1:
             features[modality] = np.pad(features[modality], ((0, 0), (0, 1)))
             notes.append(f"{modality}: 1 wide; a column of zeros is added, since features are split in two")
-    return features, {name: mask for name, mask in missing.items() if mask.any()}, encoded, notes
+    return features, {name: mask for name, mask in missing.items() if mask.any()}, used, notes
 
 
 def shown(items: Items) -> dict[str, np.ndarray]:

@@ -265,7 +265,7 @@ def bundle_of(folder: Path, data_dir: str = "") -> Bundle:
     if not path:
         raise SeaError(f"{folder / workdir.RECORD} names no dataset on disk; name the bundle with --data_dir.")
     bundle = bundles.load(path, modalities=origin["modalities"], verify_hashes=True)
-    if record["data"] not in (bundle.manifest["hashes"], workdir.digest(bundle)):
+    if record["data"] not in (bundle.data_hashes, workdir.digest(bundle)):
         raise SeaError(f"{path} is not the data this run was trained on; name those with --data_dir.")
     return bundle
 

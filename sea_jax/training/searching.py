@@ -109,7 +109,7 @@ def _claim(folder, config, bundle, space, prune, sampler_seed) -> None:
         "space": {name: of._asdict() for name, of in space.items()},
         "prune": prune,
         "sampler_seed": sampler_seed,
-        "data": bundle.manifest.get("hashes") or workdir.digest(bundle),
+        "data": bundle.data_hashes or workdir.digest(bundle),
         "versions": workdir.versions(),
     }
     record, path = json.loads(json.dumps(record)), folder / RECORD

@@ -33,7 +33,7 @@ def record_of(config: Config, bundle: Bundle) -> dict:
     """What identifies a run: settings, data and versions."""
     return {
         "config": dataclasses.asdict(config),
-        "data": bundle.manifest.get("hashes") or digest(bundle),
+        "data": bundle.data_hashes or digest(bundle),
         "versions": versions(),
         "python": sys.version.split()[0],
     }
@@ -130,7 +130,7 @@ def claim_baseline(settings: dict, flag_lines: str, bundle: Bundle, workdir: Pat
     """As `claim`, for a run without training: its settings stand under "baseline" in the record."""
     record = {
         "baseline": settings,
-        "data": bundle.manifest.get("hashes") or digest(bundle),
+        "data": bundle.data_hashes or digest(bundle),
         "versions": versions(),
         "python": sys.version.split()[0],
     }

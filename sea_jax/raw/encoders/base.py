@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,8 @@ class Encoder:
     width: of a row; None until the first is known.
     alone: whether a content's row depends on that content only. Such rows are cached and contents that repeat are
       encoded once; otherwise (TF-IDF) `transform` sees every row's content and nothing is cached.
+    fitted: where rows do not stand alone, what the last `transform` learnt, as plain arrays by name: the option `fitted`
+      of another encoder of this class, which then gives new contents the rows that this one would have given them.
     """
 
     name: str = ""
@@ -100,6 +103,7 @@ class Encoder:
     modality: str = "text"
     width: int | None = None
     alone: bool = True
+    fitted: Mapping[str, np.ndarray] = MappingProxyType({})
 
     def transform(self, contents: Iterable[tuple[Any, Any]]) -> Iterator[Result]:
         """A Result for each (key, content), in any order. It may read all contents before the first result."""
@@ -139,7 +143,7 @@ class _Walk:
 
     def __init__(self, encoder: Encoder, rows, report: Report, root):
         self.encoder, self.report, self.root = encoder, report, None if root is None else Path(root)
-        self.sources = [_sources(row, encoder.modality) for row in rows]
+        self.sources = [sources_of(row, encoder.modality) for row in rows]
         if not encoder.alone:
             self.sources = [[(place, source) for source in of] for place, of in enumerate(self.sources)]
         self.distinct = list(dict.fromkeys(source for of in self.sources for source in of))
@@ -247,7 +251,7 @@ def _short(text: str, most: int = 100) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def _sources(row, modality: str) -> list[str]:
+def sources_of(row, modality: str) -> list[str]:
     """The texts or paths of a row; None, NaN and blanks are none."""
     if modality == "text":
         return [] if blank(row) else [str(row)]
