@@ -147,6 +147,8 @@ class Plan(NamedTuple):
                 for seed in self.seeds
                 if all(seed in self.seeds_of(one) or one.baseline for one in map(self.row, row.blend))
             )
+        if row.of:
+            return self.seeds_of(self.row(row.of))
         return self.own_seeds if row.settings.get("backbone") == "sea" else self.seeds
 
     def runs_of(self, row: Row) -> list[Path]:
@@ -183,7 +185,7 @@ def make(
     """Does what is missing of a row: its search, its runs; what a blend is made of must be there.
 
     Args:
-      report: told in a line of each trial and run that is over.
+      report: told in a line of each trial that is over, and now and then how far a run is.
       stop: asked after each epoch; KeyboardInterrupt is then raised, and the same call goes on.
     """
     place = plan.folder / row.folder
@@ -209,7 +211,12 @@ def make(
             blends.run(bundle, settings)
     else:
         config = settings_of(plan, row, bundle, report, stop)
-        seeds.fit_seeds(bundle, config, plan.seeds_of(row), place / "seeds", stop=stop)
+
+        def told(seed, record):
+            if record["epoch"] % 10 == 0:
+                report(f"{row.name}: seed {seed}, epoch {record['epoch']}")
+
+        seeds.fit_seeds(bundle, config, plan.seeds_of(row), place / "seeds", told, stop=stop)
     report(f"{row.name}: done")
 
 

@@ -59,6 +59,7 @@ def plan(demo, tmp_path_factory):
         Row("LightGCN", {"backbone": "lightgcn"}, ("rate",)),
         Row("one layer", {"layers": 1}, of="LightGCN", rival="LightGCN"),
         Row("SEA", {"backbone": "sea", "club_steps": 1}, ("rate",)),
+        Row("SEA without CLUB", {"separation": "none"}, of="SEA", rival="SEA"),
         Row("ease", baseline="ease"),
         Row("both", blend=("SEA", "ease"), rival="ease"),
     )
@@ -70,6 +71,7 @@ def test_a_plan_carried_out(demo, plan):
     bundle, told = sea_jax.load(demo), []
     assert plan.missing(plan.row("LightGCN")) == ["search", "seed-1", "seed-2"]
     assert plan.missing(plan.row("SEA")) == ["search", "seed-2", "seed-3", "seed-1"]
+    assert plan.missing(plan.row("SEA without CLUB")) == ["seed-2", "seed-3", "seed-1"]
     assert plan.missing(plan.row("both")) == ["seed-1", "seed-2"]
     for row in plan.rows:
         tables.make(plan, row, bundle, told.append)
