@@ -13,7 +13,8 @@ class Why(NamedTuple):
     """One item's score taken apart.
 
     parts: name -> share; they add up to the score. nearest: (item id, likeness) of the user's own items, the nearest first:
-    cosine of item vectors, or the share of the score that the item brings where scores are sums over items.
+    cosine of item vectors (of a blend, its members' mean), or the share of the score that the item brings where scores are
+    sums over items; none where all have one score of an item.
     """
 
     item: Any
@@ -27,7 +28,7 @@ def explain(made: Recommender, user: Any, items: Any, nearest: int = 3) -> list[
 
     Vectors: shares by the columns of a modality (or its generic and unique part, an id, a content) where the backbone's
     columns can be told apart, else one share. Weights: shares by the user's own items, those beyond `nearest` together. A
-    blend: shares by member; `nearest` is what its heaviest member of vectors or weights says.
+    blend: shares by member.
 
     Args:
       user: an id.
@@ -36,8 +37,8 @@ def explain(made: Recommender, user: Any, items: Any, nearest: int = 3) -> list[
     Raises: SeaError for an unknown id.
     """
     if made.members:
-        rows = [one.scores(user) for one in made.members]
-        return _of_members(made, rows, explain(_heaviest(made), user, items, nearest))
+        own = made.seen(int(made.numbers("user", user)[0]))
+        return _of_members(made, [one.scores(user) for one in made.members], own, items, nearest)
     row = int(made.numbers("user", user)[0])
     vector = None if made.user_vectors is None else made.user_vectors[row]
     return _explain(made, vector, made.seen(row), np.ones(len(made.seen(row))), items, nearest)
@@ -47,8 +48,7 @@ def explain_for(made: Recommender, basket: Any, items: Any, nearest: int = 3, we
     """As `explain`, for a stranger with a basket; see `Recommender.recommend_for`."""
     own, amounts = made.basket(basket, weights)
     if made.members:
-        rows = [one.basket_scores(own, amounts)[None] for one in made.members]
-        return _of_members(made, rows, explain_for(_heaviest(made), basket, items, nearest, weights))
+        return _of_members(made, [one.basket_scores(own, amounts)[None] for one in made.members], own, items, nearest)
     vector = None if made.item_vectors is None else made.basket_vector(basket, weights)
     return _explain(made, vector, own, amounts, items, nearest)
 
@@ -61,12 +61,11 @@ def _explain(made, vector, own, amounts, items, nearest) -> list[Why]:
             near = _cosines(made.item_vectors[own], made.item_vectors[item])
             parts = {name: float(shares[columns].sum()) for name, columns in columns_of(made).items()}
         elif made.item_scores is not None:
-            near, parts = np.zeros(len(own)), {"popularity": float(made.item_scores[item])}
+            near, parts = np.full(len(own), -np.inf), {"popularity": float(made.item_scores[item])}
         else:
             near = np.array([made.weight(one, item) for one in own], np.float64) * amounts
             parts = {}
-        order = [n for n in np.argsort(-near, kind="stable")[:nearest].tolist() if near[n] > -np.inf]
-        named = [(made.item_ids[own[n]].item(), float(near[n])) for n in order]
+        named = _named(made, own, near, nearest)
         if vector is None and made.item_scores is None:
             parts = {str(one): share for one, share in named}
             parts["(others)"] = float(near.sum() - sum(parts.values()))
@@ -74,22 +73,22 @@ def _explain(made, vector, own, amounts, items, nearest) -> list[Why]:
     return found
 
 
-def _of_members(made: Recommender, rows: list[Float[np.ndarray, "1 items"]], said: list[Why]) -> list[Why]:
-    """A blend's explanations: its members' shares by their scores of all items, what one of them said besides."""
+def _of_members(made: Recommender, rows: list[Float[np.ndarray, "1 items"]], own, items, nearest) -> list[Why]:
+    """A blend's explanations: its members' shares by their scores of all items."""
     names = made.extras.get("member_names", np.arange(len(made.members)).astype(np.str_)).tolist()
     shares = [weight * blending.standardised(row)[0] for row, weight in zip(rows, made.member_weights, strict=True)]
     found = []
-    for why, item in zip(said, made.numbers("item", [why.item for why in said]), strict=True):
+    for item in made.numbers("item", items):
         parts = {name: float(share[item]) for name, share in zip(names, shares, strict=True)}
-        found.append(Why(why.item, sum(parts.values()), parts, why.nearest))
+        near = made.cosines(np.array([item]))[0, own] if made.knows_similarity else np.full(len(own), -np.inf)
+        found.append(Why(made.item_ids[item].item(), sum(parts.values()), parts, _named(made, own, near, nearest)))
     return found
 
 
-def _heaviest(made: Recommender) -> Recommender:
-    """Of a blend's members that know which items are alike, or else of all, the first of the largest weight."""
-    able = [one.knows_similarity for one in made.members]
-    weights = np.where(able, made.member_weights, 0) if any(able) else made.member_weights
-    return made.members[int(np.argmax(weights))]
+def _named(made: Recommender, own: np.ndarray, near: np.ndarray, nearest: int) -> list[tuple[Any, float]]:
+    """Ids and likeness of the nearest of a user's own items, those of -inf left out."""
+    order = [n for n in np.argsort(-near, kind="stable")[:nearest].tolist() if near[n] > -np.inf]
+    return [(made.item_ids[own[n]].item(), float(near[n])) for n in order]
 
 
 def _cosines(rows: Float[np.ndarray, "n d"], one: Float[np.ndarray, " d"]) -> Float[np.ndarray, " n"]:

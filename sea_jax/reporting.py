@@ -116,7 +116,11 @@ def band(runs: Sequence[Run], name: str) -> tuple[Int[np.ndarray, " n"], Float[n
 
 
 def curves(runs: Sequence[Run]):
-    """A figure: the losses, and the monitored metric on validation and test, by epoch."""
+    """A figure: the losses, and the monitored metric on validation and test, by epoch.
+
+    Runs without training have trials in place of epochs: they are drawn only where there are no others.
+    """
+    runs = [run for run in runs if run.config is not None] or runs
     names = dict.fromkeys(name for run in runs for record in run.history for name in record if name.startswith("loss/"))
     wanted = ["loss/total", *(name for name in names if name != "loss/total" and name.count("_") == 0)][:4]
     monitor = next((run.config.monitor for run in runs if run.config is not None), "recall@20")
@@ -125,7 +129,8 @@ def curves(runs: Sequence[Run]):
 
 
 def information(runs: Sequence[Run]):
-    """A figure: the estimates of mutual information between parts, by epoch."""
+    """A figure: the estimates of mutual information between parts, by epoch; of runs that were trained."""
+    runs = [run for run in runs if run.config is not None]
     names = dict.fromkeys(name for run in runs for record in run.history for name in record if name.startswith("mi/"))
     pairs = dict.fromkeys(name.rpartition("/")[0] for name in names)
     return _panels(runs, [[f"{pair}/club"] for pair in pairs] + [[f"{pair}/ksg"] for pair in pairs], "nats", marker="o")
@@ -133,6 +138,7 @@ def information(runs: Sequence[Run]):
 
 def _panels(runs: Sequence[Run], panels: list[list[str]], unit: str = "", marker: str = ""):
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
@@ -145,6 +151,8 @@ def _panels(runs: Sequence[Run], panels: list[list[str]], unit: str = "", marker
         for colour, (setting, of) in enumerate(groups.items()):
             for name, style in zip(names, ("-", "--"), strict=False):
                 epochs, (mean, least, most) = band(of, name)
+                if not len(epochs):
+                    continue
                 words = [*([setting] if len(groups) > 1 else []), *([name.partition("/")[0]] if len(names) > 1 else [])]
                 axis.plot(epochs, mean, style, color=f"C{colour}", marker=marker, markersize=3, label=", ".join(words))
                 if len(of) > 1:
@@ -155,7 +163,8 @@ def _panels(runs: Sequence[Run], panels: list[list[str]], unit: str = "", marker
             fontsize=10,
         )
         axis.set(xlabel="trial" if all(run.config is None for run in runs) else "epoch", ylabel=unit)
-        if len(groups) > 1 or len(names) > 1:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axis.lines and (len(groups) > 1 or len(names) > 1):
             axis.legend(frameon=False, fontsize=8)
     return figure
 
@@ -238,7 +247,9 @@ def _parts(runs, pictures, served, made, split, k, maps, image_root) -> list[str
     """What the page says, in order."""
     bundle, words = runs[0].bundle(), {
         "curves": "Losses and metrics by epoch, of several seeds mean and span until the first of them ends",
-        "mutual_information": "Estimates of mutual information between the parts, by epoch",
+        "mutual_information": "Estimates of mutual information between the parts, by epoch. club: an upper bound by a Gaussian "
+        "conditional, which is loose where parts have many columns; ksg: from nearest neighbours, low in many dimensions. "
+        "Read how each moves, not which is larger.",
         "map_popularity": f"Maps of the items ({maps}), coloured by popularity",
         "map_category": f"Maps of the items ({maps}), coloured by category",
     }  # fmt: skip
@@ -319,7 +330,7 @@ def _lists(made: Recommender, bundle: Bundle, split: str, image_root) -> str:
         found, scores = made.recommend(made.user_ids[[user]], min(SHOWN_ITEMS, bundle.num_items))
         items = [number[one] for one in found[0].tolist() if one is not None]
         marks = [
-            f"<small>{score:.3g}{' ✓' if item in held_out.get(user, ()) else ''}</small>"
+            f"<small>{html.escape(str(made.item_ids[item]))}: {score:.3g}{' ✓' if item in held_out.get(user, ()) else ''}</small>"
             for item, score in zip(items, scores[0], strict=False)
         ]
         seen = made.seen(user)[:SHOWN_ITEMS].tolist()
@@ -372,7 +383,7 @@ def card(run: Run, made: Recommender, served: dict, split: str, k: int) -> str:
         "", "## Limits", "",
         "* It knows what people took, not whether it was good for them, and repeats the tastes and gaps of its data.",
         f"* Popular items are listed more often than others{_skew(served)}.",
-        f"* {cold:,} items have no training interactions; what is said of them rests on their features alone." if cold else
+        f"* {cold:,} item{'s have' if cold != 1 else ' has'} no training interactions; what is said of them rests on their features alone." if cold else
         "* All items have training interactions; how it does on new ones is not measured here.",
         *(f"* {int(mask.sum()):,} items lack {name}." for name, mask in bundle.missing.items()),
         "* Measured offline, on interactions held out of the same data; nobody was shown a list.",

@@ -154,7 +154,11 @@ def test_reasons_are_the_members_shares(arrays, made, members):
     for why, item in zip(explain(made, 102, ["電1", "電8"]), (1, 8), strict=True):
         assert why.parts == pytest.approx(dict(zip(NAMES, shares[:, item], strict=True)), rel=1e-3, abs=1e-4)
         assert why.score == pytest.approx(made.scores(102)[0, item], rel=1e-4)
-        assert why.nearest == explain(members[2], 102, [why.item])[0].nearest  # the heaviest that knows what is alike
+        own = made.seen(2).tolist()
+        likeness = made.cosines(np.array([item]))[0]
+        named = sorted((n for n in own if likeness[n] > -np.inf), key=lambda n: -likeness[n])[:3]
+        assert [one for one, _ in why.nearest] == [f"電{n}" for n in named]
+        assert [x for _, x in why.nearest] == pytest.approx([likeness[n] for n in named])
     assert list(explain(Recommender.from_members(members, WEIGHTS), 102, "電1")[0].parts) == ["0", "1", "2", "3"]
 
 

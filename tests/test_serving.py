@@ -1,6 +1,7 @@
 """The service: answers against NumPy by hand, refusals, the process, the page in a browser."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from sea_jax import SeaError
+from sea_jax import bundle as bundles
+from sea_jax.control import Control
 from sea_jax.recommender import Recommender
 from sea_jax.serving import catalogue, server
 from sea_jax.serving.answers import Answers
@@ -87,6 +90,43 @@ def test_wishes(client, user):
     assert names(client.get(f"/recommend?user=102&k=12&exclude={quote(NAMES[5])},{quote(NAMES[6])}")) == by_hand(
         2, ITEMS, left_out={2, 3, 5, 6}
     )
+
+
+def test_diversity_goes_by_features_where_there_are_any():
+    """As `Control(content=...)` with the same rows has it, read when they are first asked for."""
+    rows, loaded = np.random.default_rng(8).normal(size=(ITEMS, 3)).astype(np.float32), []
+
+    def content():
+        loaded.append(None)
+        return rows
+
+    wishes = {"diversity": 0.7, "content": rows}
+    expected = made().recommend([102], 6, control=Control(**wishes))[0][0].tolist()
+    assert expected != made().recommend([102], 6, control=Control(diversity=0.7))[0][0].tolist()
+    with TestClient(application(Answers(made(), content=content))) as client:
+        assert names(client.get("/recommend?user=102&k=6")) == by_hand(2, 6) and not loaded
+        for _ in range(2):
+            assert names(client.get("/recommend?user=102&k=6&diversity=0.7")) == expected
+        assert len(loaded) == 1
+    popular = Recommender.from_item_scores(np.arange(ITEMS), PAIRS, item_ids=NAMES)
+    with TestClient(application(Answers(popular))) as client:
+        answer = client.get("/recommend?user=2&diversity=0.7")
+        assert answer.status_code == 400
+        assert answer.json() == {"error": "This service does not know which items are alike; ask without diversity."}
+
+
+def test_features_of_the_bundle_are_found(demo, tmp_path):
+    bundle = bundles.load(demo)
+    found = Recommender.from_vectors(
+        np.ones((bundle.num_users, 2)), np.ones((bundle.num_items, 2)), bundle.train,
+        user_ids=bundle.user_ids, item_ids=bundle.item_ids,
+    )  # fmt: skip
+    rows = server.content_of(str(demo), found)()
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in bundle.features.values()]
+    np.testing.assert_allclose(rows, np.concatenate(unit, axis=1), rtol=1e-5, atol=1e-6)
+    assert server.content_of(str(tmp_path), found)() is found.item_vectors
+    other = dataclasses.replace(found, item_ids=np.arange(1000, 1000 + bundle.num_items))
+    assert server.content_of(str(demo), other)() is other.item_vectors
 
 
 def test_a_basket_and_why(client):
@@ -333,7 +373,7 @@ def test_what_cannot_be_served(tmp_path):
     for arguments, sentence in (
         ({}, "name either --recommender"),
         ({"recommender": "x", "run": "y"}, "name either --recommender"),
-        ({"run": str(tmp_path)}, "has no recommender.npz"),
+        ({"run": str(tmp_path)}, "holds no run"),
         ({"recommender": str(tmp_path / "x.npz")}, "is missing"),
     ):
         with pytest.raises(SeaError, match=sentence):

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -63,10 +63,17 @@ class Answers:
     Args:
       made: it.
       pictures: files by item number, see `catalogue.pictures`.
+      content: gives the rows (I, d) by which diverse lists compare items, when the first is asked for; the model's own
+        vectors without.
     """
 
-    def __init__(self, made: Recommender, pictures: Mapping[int, Path] | None = None):
-        self.made, self.pictures = made, dict(pictures or {})
+    def __init__(
+        self,
+        made: Recommender,
+        pictures: Mapping[int, Path] | None = None,
+        content: Callable[[], np.ndarray] | None = None,
+    ):
+        self.made, self.pictures, self._load_content = made, dict(pictures or {}), content
         self.counts = np.bincount(made.seen_items, minlength=len(made.item_ids))
         self._most_popular_first = np.argsort(-self.counts, kind="stable")
         titles = made.titles or [""] * len(made.item_ids)
@@ -158,17 +165,30 @@ class Answers:
         forms = dict.fromkeys(OWN) | {"members": (), "item_scores": self.counts.astype(np.float32)}
         return dataclasses.replace(self.made, **forms, extras={})
 
+    @functools.cached_property
+    def _content(self) -> np.ndarray | None:
+        return self.made.item_vectors if self._load_content is None else self._load_content()
+
+    def _diverse(self, share: Any) -> tuple[Any, np.ndarray | None]:
+        """The diversity that is asked for, and the rows that it goes by."""
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise Refused(400, "diversity must be a number from 0 to 1.")
+        if share and self._content is None and self.made.item_scores is not None:
+            raise Refused(400, "This service does not know which items are alike; ask without diversity.")
+        return share, self._content if share else None
+
     def _wishes(self, asked: Question) -> tuple[Control, dict]:
         if not isinstance(asked.boosts, Mapping) or len(asked.boosts) > LARGEST_LIST:
             raise Refused(400, f"boosts must be an object of at most {LARGEST_LIST} items and numbers.")
         boosts = {self._item(item): _number(boost, "a boost") for item, boost in asked.boosts.items()}
+        diversity, content = self._diverse(asked.diversity)
         wishes = Control(
             deny=self._ids(asked.deny, "deny"),
             categories=tuple(_list(asked.categories, "categories")),
             only_new=_flag(asked.only_new, "only_new"),
             boosts=boosts,
-            diversity=_number(asked.diversity, "diversity"),
-            content=self.made.item_vectors,
+            diversity=diversity,
+            content=content,
         )
         return wishes, boosts
 
@@ -233,13 +253,14 @@ def question(fields: Mapping[str, Any]) -> Question:
     Raises: Refused for a field that there is not, or one that is named twice.
     """
     asked: dict[str, Any] = {}
+    names: dict[str, str] = {}
     for given, value in fields.items():
         name = {"uid": "user", "remove_seen": "exclude_seen", "exclude": "deny"}.get(given, given)
         if name not in {field.name for field in dataclasses.fields(Question)}:
             raise Refused(400, f"There is no field {_short(given)}.")
         if name in asked:
-            raise Refused(400, f"{name} is there twice, once as {given}.")
-        asked[name] = value
+            raise Refused(400, f"{names[name]} and {given} are one field; name it once.")
+        asked[name], names[name] = value, given
     return Question(**asked)
 
 

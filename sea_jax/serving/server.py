@@ -4,8 +4,13 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
+from sea_jax import bundle as bundles
+from sea_jax.adjacency import joined_units
 from sea_jax.errors import SeaError, require
 from sea_jax.recommender import Recommender
 from sea_jax.serving.answers import Answers
@@ -23,21 +28,39 @@ def answers(recommender: str = "", run: str = "", data_dir: str = "", image_root
     Args:
       recommender: a file of `Recommender.save`; or else
       run: a run's folder.
-      data_dir: its bundle, which names the pictures; that of the run without.
+      data_dir: its bundle, which names the pictures and holds the features that diverse lists go by (else they go by the
+        model's vectors); that of the run without.
       image_root: the folder that holds the pictures; none are shown without.
     Raises: SeaError for files that are not there or damaged.
     """
     if bool(recommender) == bool(run):
         raise SeaError("name either --recommender, a file, or --workdir, the folder of a run.")
-    if run and not (Path(run) / workdir.RECOMMENDER).is_file():
-        raise SeaError(f"--workdir={run} has no {workdir.RECOMMENDER}; train there first.")
+    bundle = data_dir
+    if run:
+        if not (Path(run) / workdir.RECOMMENDER).is_file():
+            workdir.record_path(Path(run))  # says so where there is no run at all, or several
+            raise SeaError(f"--workdir={run} has no {workdir.RECOMMENDER} yet; let training come to its end.")
+        if not bundle and (Path(run) / workdir.RECORD).is_file():
+            bundle = workdir.read_origin(Path(run))[0]["data_dir"]
     made = Recommender.load(recommender or Path(run) / workdir.RECOMMENDER)
-    if not image_root:
-        return Answers(made)
-    bundle = data_dir or (workdir.read_origin(Path(run))[0]["data_dir"] if run else "")
-    if not bundle:
+    if image_root and not bundle:
         raise SeaError("--image_root needs --data_dir, the bundle that names the pictures.")
-    return Answers(made, pictures(bundle, image_root, made.item_ids))
+    known = pictures(bundle, image_root, made.item_ids) if image_root else None
+    return Answers(made, known, content_of(bundle, made) if bundle else None)
+
+
+def content_of(bundle: str, made: Recommender) -> Callable[[], np.ndarray | None]:
+    """Gives the rows by which the bundle's features compare items; the model's own where it is not there or of other items."""
+
+    def load():
+        if not (Path(bundle) / "manifest.json").is_file():
+            return made.item_vectors
+        found = bundles.load(bundle)
+        ids = np.arange(found.num_items) if found.item_ids is None else found.item_ids
+        same = found.features and np.array_equal(ids, made.item_ids)
+        return joined_units(found.features) if same else made.item_vectors
+
+    return load
 
 
 def serve(said: Answers, host: str = "127.0.0.1", port: int = 8000) -> None:
