@@ -91,6 +91,11 @@ def check_fits(config: Config, bundle: Bundle) -> None:
         raise SeaError(
             f"--{name}={getattr(config, name)} needs a ranking by pairs; --backbone={config.backbone} has its own terms."
         )
+    if config.ranking_loss == "softmax" and config.negatives > 1:
+        raise SeaError(f"--negatives={config.negatives} is of --ranking_loss=bpr; softmax compares with all items.")
+    for name in ("ranking_candidates", "ranking_masks_seen"):
+        if config.ranking_loss == "bpr" and getattr(config, name):
+            raise SeaError(f"--{name}={getattr(config, name)} is of --ranking_loss=softmax, and it is bpr.")
     if not BACKBONES[config.backbone].has_modalities:
         for name in ("separation", "alignment"):
             if getattr(config, name) != "none":

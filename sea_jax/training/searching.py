@@ -115,9 +115,11 @@ def _claim(folder, config, bundle, space, prune, sampler_seed) -> None:
     record, path = json.loads(json.dumps(record)), folder / RECORD
     if path.exists():
         old = files.unsealed(files.read_json(path, DAMAGED), path, DAMAGED)
-        other = [name for name in record if name != "versions" and old.get(name) != record[name]]
+        other = [name for name in record if name not in ("config", "versions") and old.get(name) != record[name]]
+        was = old.get("config") or {}
+        other += [f"--{name}" for name, value in record["config"].items() if was.get(name) != value]
         if other:
-            raise SeaError(f"--workdir={folder} holds a search of another {other[0]}; choose another folder.")
+            raise SeaError(f"--workdir={folder} holds a search of other {', '.join(other)}; choose another folder.")
     else:
         files.write_json(path, files.sealed(record))
 
@@ -154,8 +156,8 @@ def requeue(study, first: dict[str, Any]) -> None:
         study.enqueue_trial(first)
     for trial in study.get_trials(deepcopy=False, states=[states.RUNNING]):
         fixed = trial.system_attrs.get("fixed_params", {})  # of the first, a kill may come before it is asked for them
+        study.enqueue_trial(fixed | trial.params)  # first: a kill between the two may repeat a trial, not lose one
         study.tell(trial.number, state=states.FAIL)
-        study.enqueue_trial(fixed | trial.params)
 
 
 def over(study) -> list:

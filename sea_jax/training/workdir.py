@@ -107,14 +107,7 @@ def claim(config: Config, bundle: Bundle, workdir: Path, resume: bool = True) ->
     if path.exists():
         if not resume:
             raise SeaError(f"--workdir={workdir} already holds a run and --noresume was given; choose another folder.")
-        old_config, old = read_record(workdir)
-        differing = configs.differences(old["config"], config)
-        if differing:
-            changes = ", ".join(
-                f"--{name} was {configs.shown(getattr(old_config, name))} and is {configs.shown(getattr(config, name))}"
-                for name in differing
-            )
-            raise SeaError(f"--workdir={workdir} holds a run of other flags ({changes}); choose another folder.")
+        old = check_same(workdir, config)
         if old["data"] != record["data"]:
             raise SeaError(
                 f"--workdir={workdir} holds a run on other data than {config.data_dir or bundle.name}; "
@@ -124,6 +117,19 @@ def claim(config: Config, bundle: Bundle, workdir: Path, resume: bool = True) ->
         left.unlink(missing_ok=True)
     files.write_json(path, files.sealed(record))  # first: a folder with anything else and no record is no run
     files.write_text(workdir / FLAGS, configs.flag_lines(config))
+
+
+def check_same(workdir: Path, config: Config) -> dict:
+    """The record of the run in a folder; raises SeaError if it has other settings that define its numbers."""
+    old_config, old = read_record(workdir)
+    differing = configs.differences(old["config"], config)
+    if differing:
+        changes = ", ".join(
+            f"--{name} was {configs.shown(getattr(old_config, name))} and is {configs.shown(getattr(config, name))}"
+            for name in differing
+        )
+        raise SeaError(f"--workdir={workdir} holds a run of other flags ({changes}); choose another folder.")
+    return old
 
 
 def claim_baseline(settings: dict, flag_lines: str, bundle: Bundle, workdir: Path) -> None:

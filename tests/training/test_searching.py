@@ -203,13 +203,13 @@ def test_folders_of_something_else(demo, found, tmp_path):
     _, _, folder = found
     bundle = sea_jax.load(demo)
     for change, words in (
-        ({"config": dataclasses.replace(BASE, layers=3)}, "another config"),
-        ({"space": {"learning_rate": RATES["learning_rate"]}}, "another space"),
+        ({"config": dataclasses.replace(BASE, layers=3)}, "other --layers"),
+        ({"space": {"learning_rate": RATES["learning_rate"]}}, "other space"),
     ):
         given = {"config": BASE, "space": RATES} | change
         with pytest.raises(SeaError, match=words):
             searching.search(bundle, *given.values(), 5, folder, prune=False)
-    with pytest.raises(SeaError, match="another data"):
+    with pytest.raises(SeaError, match="other data"):
         rest = dataclasses.replace(bundle, manifest=bundle.manifest | {"hashes": {}}, train=bundle.train[:-1])
         searching.search(rest, BASE, RATES, 5, folder, prune=False)
     (tmp_path / "letter").mkdir()

@@ -156,3 +156,19 @@ def test_other_data_are_not_shared(demo):
     assert loop.serves(run, bundle.select(()), Config(**SMALL, seed=1))
     assert not loop.serves(run, sea_jax.load(demo), Config(**SMALL))
     assert not loop.serves(run, bundle.select(("image",)), Config(**SMALL))
+
+
+def test_a_refused_command_changes_nothing(demo, three):
+    _, folder, config = three
+    before = (folder / workdir.SUMMARY).read_bytes()
+    for changed in (dataclasses.replace(config, layers=3), dataclasses.replace(config, layers=3, seed=4)):
+        with pytest.raises(SeaError, match=r"other flags \(--layers was 2 and is 3\)"):
+            seeds.fit_seeds(sea_jax.load(demo), changed, [changed.seed], folder)
+    assert (folder / workdir.SUMMARY).read_bytes() == before
+
+
+def test_the_summary_is_over_all_that_are_there(demo, tmp_path):
+    bundle, config = sea_jax.load(demo), Config(epochs=1, backbone="mf", **SMALL)
+    for some in ([2], [1]):
+        seeds.fit_seeds(bundle, config, some, tmp_path / "runs")
+    assert json.loads((tmp_path / "runs" / workdir.SUMMARY).read_text())["seeds"] == [1, 2]
