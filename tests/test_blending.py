@@ -302,17 +302,16 @@ def recall_by_hand(made, bundle, split, k=20):
 def test_a_blend_of_runs_is_a_run(folders, demo, tmp_path):
     bundle, given = sea_jax.load(demo), settings(folders, tmp_path / "blend")
     run = blends.run(blends.bundle_of(given), given)
-    assert list(run.summary["chosen"]) == ["item_knn", "trained/seed-1", "trained/seed-2", "popularity"]
+    assert list(run.summary["chosen"]) == ["item_knn", "trained", "popularity"]
     opened = sea_jax.open_run(tmp_path / "blend")
     assert opened.metrics == run.metrics and opened.bundle().num_items == bundle.num_items
     made = opened.recommender()
     for split in ("valid", "test"):
         assert run.metrics[split]["recall@20"] == pytest.approx(recall_by_hand(made, bundle, split), rel=1e-5)
-    rows = {
-        name: runs.open_run(folders / name).recommender().scores(made.user_ids[[4]])[0]
-        for name in run.summary["chosen"]
-    }
-    expected = sum(weight * z(rows[name]) for name, weight in run.summary["chosen"].items())
+    shares = {name: run.summary["chosen"][name] for name in ("item_knn", "popularity")}
+    shares |= {f"trained/seed-{n}": run.summary["chosen"]["trained"] / 2 for n in (1, 2)}
+    rows = {name: runs.open_run(folders / name).recommender().scores(made.user_ids[[4]])[0] for name in shares}
+    expected = sum(share * z(rows[name]) for name, share in shares.items())
     np.testing.assert_allclose(made.scores(made.user_ids[[4]])[0], expected, rtol=1e-3, atol=1e-3)
     # The records of the trials: what was chosen is the best of them, and no worse than a member or equal weights.
     lines = [json.loads(line) for line in (tmp_path / "blend" / "metrics.jsonl").read_text().splitlines()]
@@ -322,7 +321,7 @@ def test_a_blend_of_runs_is_a_run(folders, demo, tmp_path):
     values = [line["valid/recall@20"] for line in lines]
     assert max(values) == values[weights.index(run.summary["chosen"])]
     assert run.metrics["valid"]["recall@20"] == pytest.approx(max(values), rel=1e-5)  # measured on the same users
-    assert sum(sorted(one.values())[-1] == 1 for one in weights) == 4
+    assert sum(sorted(one.values())[-1] == 1 for one in weights) == 3
     # A finished one is read; another is refused.
     assert blends.run(bundle, given).metrics == run.metrics
     with pytest.raises(SeaError, match="holds another run"):
@@ -331,7 +330,7 @@ def test_a_blend_of_runs_is_a_run(folders, demo, tmp_path):
 
 def test_weights_are_chosen_without_test(folders, demo, tmp_path, rng):
     bundle = sea_jax.load(demo)
-    made = [runs.open_run(folders / name).recommender() for name in ("item_knn", "trained/seed-1")]
+    made = [[runs.open_run(folders / name).recommender()] for name in ("item_knn", "trained/seed-1")]
     found = []
     for test in (
         bundle.test,
@@ -355,7 +354,9 @@ def test_few_users_choose_where_memory_is_short(folders, demo, monkeypatch):
     expected = [z(row) for row in made[0].scores(made[0].user_ids[few])]
     np.testing.assert_allclose(blends.scores_of(made[0], few), expected, rtol=1e-3, atol=1e-4)
     said = []
-    blends.choose(made, bundle, Blend(), lambda weights, metrics: said.append((weights, metrics["recall@20"])))
+    blends.choose(
+        [[one] for one in made], bundle, Blend(), lambda weights, metrics: said.append((weights, metrics["recall@20"]))
+    )
     held_out = {user: bundle.valid[bundle.valid[:, 0] == user, 1].tolist() for user in few.tolist()}
     for weights, value in said[:3]:  # each member alone and both: recall over the nine users by hand
         used = [(m, w) for m, w in zip(made, weights, strict=True) if w]
@@ -371,11 +372,33 @@ def test_few_users_choose_where_memory_is_short(folders, demo, monkeypatch):
 
 def test_given_weights_are_kept(folders, demo, tmp_path):
     bundle = sea_jax.load(demo)
-    run = blends.run(bundle, settings(folders, tmp_path / "blend", "item_knn", "trained", weights=(1.0, 0.0, 0.5)))
+    names = ("item_knn", "trained/seed-1", "trained/seed-2")
+    run = blends.run(bundle, settings(folders, tmp_path / "blend", *names, weights=(1.0, 0.0, 0.5)))
     assert run.summary["chosen"] == {"item_knn": 1.0, "trained/seed-1": 0.0, "trained/seed-2": 0.5}
     made = run.recommender()
     assert len(made.members) == 2 and made.extras["member_names"].tolist() == ["item_knn", "trained/seed-2"]
     assert (tmp_path / "blend" / "metrics.jsonl").read_text() == ""
+
+
+def test_seeds_of_one_setting_share_its_weight(folders, demo, tmp_path):
+    """Each standardised, their mean weighed: of seeds alone, and beside another run whose weight is chosen."""
+    bundle, said = sea_jax.load(demo), []
+    seeds = [runs.open_run(folders / "trained" / f"seed-{n}").recommender() for n in (1, 2)]
+    other, users = runs.open_run(folders / "item_knn").recommender(), seeds[0].user_ids[:5]
+    mean = sum(np.array([z(row) for row in one.scores(users)]) for one in seeds) / 2
+    alone = blends.run(bundle, settings(folders, tmp_path / "seeds", "trained"))
+    assert alone.summary["chosen"] == {"trained": 1.0}
+    np.testing.assert_allclose(alone.recommender().scores(users), mean, rtol=1e-3, atol=1e-4)
+    both = blends.run(bundle, settings(folders, tmp_path / "both", "trained", "item_knn"), said.append)
+    weights = both.summary["chosen"]
+    best = max(record["valid/recall@20"] for record in said)
+    assert both.metrics["valid"]["recall@20"] == pytest.approx(best, abs=1e-6)
+    assert (
+        list(both.recommender().member_weights) == pytest.approx([*[weights["trained"] / 2] * 2, weights["item_knn"]])
+        or 0.0 in weights.values()
+    )
+    expected = weights["trained"] * mean + weights["item_knn"] * np.array([z(row) for row in other.scores(users)])
+    np.testing.assert_allclose(both.recommender().scores(users), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_runs_that_cannot_be_blended(folders, demo, tmp_path, rng):
@@ -402,7 +425,7 @@ def test_runs_that_cannot_be_blended(folders, demo, tmp_path, rng):
         (lambda: of("item_knn", tmp_path / "blend"), "itself a blend"),
         (lambda: of("item_knn", tmp_path / "foreign"), "other interactions or ids"),
         (lambda: of("item_knn", unfinished), "no finished run"),
-        (lambda: of("item_knn", "trained", weights=(1.0, 2.0)), "2 numbers and there are 3 runs"),
+        (lambda: of("item_knn", "trained", weights=(1.0, 2.0, 3.0)), "3 numbers and --runs 2 entries"),
         (lambda: Blend(weights=(0.0, 0.0)), "--weights are all 0"),
         (lambda: Blend(weights=(-1.0, 1.0)), "--weights=-1.0 must be at least 0"),
         (lambda: Blend(monitor="recall@7"), "--monitor=recall@7 must be one of"),
@@ -414,7 +437,7 @@ def test_runs_that_cannot_be_blended(folders, demo, tmp_path, rng):
     nobody = sea_jax.build("n", train=bundle.train, features=bundle.features, user_ids=range(bundle.num_users),
                            item_ids=range(bundle.num_items))  # fmt: skip
     with pytest.raises(SeaError, match="nobody counts in validation; give --weights"):
-        blends.choose([runs.open_run(folders / "item_knn").recommender()] * 2, nobody, Blend(), lambda *given: None)
+        blends.choose([[runs.open_run(folders / "item_knn").recommender()]] * 2, nobody, Blend(), lambda *given: None)
 
 
 def test_the_programs_read_a_blend(folders, demo, tmp_path):
@@ -425,7 +448,7 @@ def test_the_programs_read_a_blend(folders, demo, tmp_path):
     blend, out = tmp_path / "blend", tmp_path / "lists.jsonl"
     done = program("blend", f"--runs={folders / 'item_knn'},{folders / 'trained'}", f"--workdir={blend}")
     assert done.returncode == 0, done.stderr
-    assert "weights of item_knn, trained/seed-1, trained/seed-2:" in done.stderr
+    assert "weights of item_knn, trained:" in done.stderr
     table = done.stdout[done.stdout.index("valid") :]
     again = program("evaluate", f"--workdir={blend}")
     assert again.returncode == 0 and again.stdout[again.stdout.index("valid") :] == table
@@ -440,7 +463,7 @@ def test_the_programs_read_a_blend(folders, demo, tmp_path):
     done = program("report", f"--workdir={blend}", f"--output={tmp_path / 'report'}")
     assert done.returncode == 0, done.stderr
     card = (tmp_path / "report" / "MODEL_CARD.md").read_text()
-    assert "trained/seed-1" in card and "chosen by recall@20 on validation" in card
+    assert "trained" in card and "chosen by recall@20 on validation" in card
     new = tmp_path / "new"
     new.mkdir()
     (new / "items.txt").write_text("new-1\n")

@@ -32,7 +32,9 @@ DIGITS = 4  # of weights that are chosen, which add up to 1
 class Blend:
     """The settings of a blend."""
 
-    runs: tuple[str, ...] = setting((), "folders of the runs; one with seed-N folders stands for all of these")
+    runs: tuple[str, ...] = setting(
+        (), "folders of the runs; one with seed-N folders stands for all of these, which share its weight"
+    )
     data_dir: str = setting("", "folder of the bundle, if it moved since the first was made", numbers=False)
     workdir: str = setting("", "folder this run writes into", numbers=False)
     weights: tuple[float, ...] = setting((), "one a run; empty: chosen on validation", low=0.0)
@@ -50,16 +52,15 @@ class Blend:
             raise SeaError("--weights are all 0; one at least must be above.")
 
 
-def folders(settings: Blend) -> list[Path]:
-    """The folders of the members.
+def groups_of(settings: Blend) -> list[list[Path]]:
+    """The folders of the members by the entry of `runs` that names them: one run, or the seeds of one setting.
 
-    Raises: SeaError for fewer than two, one that is named twice, or one without a run.
+    Raises: SeaError for fewer than two members, one that is named twice, or one without a run.
     """
-    found = []
-    for given in settings.runs:
-        if not given:
-            raise SeaError("--runs has an empty entry; separate folders by one comma.")
-        found += workdir.runs_at(Path(given))
+    if not all(settings.runs):
+        raise SeaError("--runs has an empty entry; separate folders by one comma.")
+    groups = [workdir.runs_at(Path(given)) for given in settings.runs]
+    found = [folder for group in groups for folder in group]
     for folder in found:
         if not (folder / workdir.RECORD).is_file():
             raise SeaError(f"--runs names {folder}, which holds no run (no {workdir.RECORD}).")
@@ -67,7 +68,7 @@ def folders(settings: Blend) -> list[Path]:
         raise SeaError(f"--runs={','.join(settings.runs)} names fewer than two runs; a blend needs two at least.")
     if len({path.resolve() for path in found}) < len(found):
         raise SeaError("--runs names a run twice; give its weight instead.")
-    return found
+    return groups
 
 
 def names_of(members: Sequence[Path]) -> list[str]:
@@ -79,7 +80,7 @@ def names_of(members: Sequence[Path]) -> list[str]:
 
 def bundle_of(settings: Blend) -> Bundle:
     """The dataset of the first run, with all modalities; raises SeaError if it is not to be found."""
-    first = folders(settings)[0]
+    first = groups_of(settings)[0][0]
     path = _data_dir(settings, first)
     if not path:
         raise SeaError(f"{first / workdir.RECORD} names no dataset on disk; name the bundle with --data_dir.")
@@ -144,23 +145,23 @@ def scores_of(made: Recommender, users: Int[np.ndarray, " n"]) -> Float[np.ndarr
 
 
 def choose(
-    made: Sequence[Recommender], bundle: Bundle, settings: Blend, report: Callable[[tuple, dict], None]
+    groups: Sequence[Sequence[Recommender]], bundle: Bundle, settings: Blend, report: Callable[[tuple, dict], None]
 ) -> tuple[float, ...]:
-    """The weights, which add up to 1, of the highest monitored metric on validation that `search` finds.
+    """The weights of groups, which add up to 1, of the highest monitored metric on validation that `search` finds.
 
     Args:
-      made: the members; each one's scores are computed once.
+      groups: the members; those of one group have one weight together, and each one's scores are computed once.
       bundle: the data, of whose test nothing is read.
       settings: with the metric and the seed of the users.
       report: called with the weights and the validation metrics of each trial.
     Raises: SeaError if nobody counts in validation.
     """
-    users = drawn(bundle, len(made), settings.seed)
+    users = drawn(bundle, len(groups), settings.seed)
     if not len(users):
         raise SeaError("nobody counts in validation; give --weights.")
     train, valid = (pairs[np.isin(pairs[:, 0], users)] for pairs in (bundle.train, bundle.valid))
     train, valid = (np.stack([np.searchsorted(users, x[:, 0]), x[:, 1]], axis=1) for x in (train, valid))
-    parts = [scores_of(one, users) for one in made]
+    parts = [sum(scores_of(one, users) for one in group) / np.float32(len(group)) for group in groups]
     tried: dict[tuple, float] = {}
 
     def value(weights: tuple[float, ...]) -> float:
@@ -176,7 +177,7 @@ def choose(
             report(weights, metrics)
         return tried[weights]
 
-    return search(value, len(made))
+    return search(value, len(groups))
 
 
 def search(value: Callable[[tuple[float, ...]], float], members: int) -> tuple[float, ...]:
@@ -214,11 +215,12 @@ def run(bundle: Bundle, settings: Blend, report: Callable[[dict], None] = lambda
       report: called with the record of each trial: "epoch" (its number), "weight/...", "seconds", "valid/...".
     Raises: SeaError for runs that cannot be blended, or a folder that holds something else.
     """
-    members = folders(settings)
-    if settings.weights and len(settings.weights) != len(members):
+    groups = groups_of(settings)
+    if settings.weights and len(settings.weights) != len(groups):
         raise SeaError(
-            f"--weights has {len(settings.weights)} numbers and there are {len(members)} runs; give one each."
+            f"--weights has {len(settings.weights)} numbers and --runs {len(groups)} entries; give one each."
         )
+    members = [folder for group in groups for folder in group]
     for folder in members:
         check(folder, bundle)
     names = names_of(members)
@@ -230,7 +232,7 @@ def run(bundle: Bundle, settings: Blend, report: Callable[[dict], None] = lambda
     return closed_forms.kept(
         bundle,
         settings,
-        lambda note: _work(bundle, settings, members, names, note),
+        lambda note: _work(bundle, settings, groups, names, note),
         report,
         model="blend",
         modalities=bundle.modalities,
@@ -238,21 +240,24 @@ def run(bundle: Bundle, settings: Blend, report: Callable[[dict], None] = lambda
     )
 
 
-def _work(bundle, settings, members, names, note) -> tuple[str, dict, Recommender]:
-    made, began, count = opened(members, bundle), time.perf_counter(), 0
+def _work(bundle, settings, groups, names, note) -> tuple[str, dict, Recommender]:
+    found = iter(opened([folder for group in groups for folder in group], bundle))
+    made = [[next(found) for _ in group] for group in groups]
+    entries, began, count = names_of([Path(given) for given in settings.runs]), time.perf_counter(), 0
 
     def trial(weights, metrics):
         nonlocal began, count
         count, now = count + 1, time.perf_counter()
-        values = {f"weight/{name}": weight for name, weight in zip(names, weights, strict=True)}
+        values = {f"weight/{name}": weight for name, weight in zip(entries, weights, strict=True)}
         note({"epoch": count, **values, "seconds": now - began, **{f"valid/{name}": x for name, x in metrics.items()}})
         began = now
 
     weights = settings.weights or choose(made, bundle, settings, trial)
-    chosen = dict(zip(names, weights, strict=True))
-    used = [n for n, weight in enumerate(weights) if weight]  # the others would change nothing
-    notes = {"dataset": bundle.name, "baseline": "blend", "members": {names[n]: weights[n] for n in used}}
+    members = [one for group in made for one in group]
+    shares = [weight / len(group) for group, weight in zip(made, weights, strict=True) for _ in group]
+    used = [n for n, share in enumerate(shares) if share]  # the others would change nothing
+    notes = {"dataset": bundle.name, "baseline": "blend", "members": {names[n]: shares[n] for n in used}}
     whole = Recommender.from_members(
-        [made[n] for n in used], [weights[n] for n in used], [names[n] for n in used], notes
+        [members[n] for n in used], [shares[n] for n in used], [names[n] for n in used], notes
     )
-    return "blend", chosen, whole
+    return "blend", dict(zip(entries, weights, strict=True)), whole
