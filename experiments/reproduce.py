@@ -5,6 +5,7 @@ spaces), trains the best under several seeds and is compared user by user. --lis
 same command does what is missing; DIR/TABLE.md, .csv and .png hold what is done so far.
 """
 
+import math
 import time
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def main(argv: list[str]) -> int:
     if values.list:
         print(listed(plans))
         return 0
-    files.folder(values.output)
+    check_free(Path(values.output), plans)
+    records = {data: tables.claim(plan) for data, plan in plans.items()}
     with cli.interrupts() as stop:
         for data, plan in plans.items():
             bundle = bundles.load(plan.common.data_dir, modalities=plan.common.modalities, verify_hashes=True)
@@ -44,10 +46,9 @@ def main(argv: list[str]) -> int:
                         f"{data}, row {number} of {len(rows)}: {row.name} ({', '.join(plan.missing(row))})", flush=True
                     )
                     tables.make(plan, row, bundle, lambda line, data=data: print(f"{data}, {line}", flush=True), stop)
-                    left = sum(tables.cost(of, one)[1] for of in plans.values() for one in rows)
-                    print(f"  {time.strftime('%H:%M')}, left: {duration(left)}", flush=True)
-                    write(plans)
-    write(plans)
+                    print(f"  {time.strftime('%H:%M')}, left: {left_of(plans)}", flush=True)
+                    write(plans, records)
+    write(plans, records)
     print(f"wrote {values.output}/{values.table}.md, .csv and .png")
     return 0
 
@@ -58,6 +59,8 @@ def plan_of(path: str, rows: tuple[tables.Row, ...], folder: Path) -> tables.Pla
     seeds = cli.entries("seeds", int)
     if not seeds or len(set(seeds)) < len(seeds):
         raise SeaError(f"--seeds={','.join(values.seeds)} must be one or several different numbers.")
+    if not (Path(path) / "manifest.json").is_file():
+        raise SeaError(f"--data_dirs names {path}, which holds no bundle (no manifest.json); make it with data_prep.")
     common = Config(
         data_dir=path, learning_rate=values.learning_rate, epochs=values.epochs, patience=values.patience,
         modalities=tuple(values.modalities), compilation_cache_dir=values.compilation_cache_dir,
@@ -67,24 +70,41 @@ def plan_of(path: str, rows: tuple[tables.Row, ...], folder: Path) -> tables.Pla
     return tables.Plan(rows, common, seeds, own, values.trials, SPACES, folder)
 
 
+def check_free(folder: Path, plans: dict[str, tables.Plan]) -> None:
+    """Raises SeaError for an output that holds anything but tables and their runs."""
+    if not str(cli.FLAGS.output):
+        raise SeaError("--output is empty; name a folder.")
+    known = {f"{table}.{ending}" for table in tables.TABLES for ending in ("md", "csv", "png")} | set(plans)
+    there = files.folder(folder).iterdir()
+    other = [path.name for path in there if path.name not in known and not (path / tables.PLAN).is_file()]
+    if [name for name in other if not name.startswith("tmp.")]:
+        raise SeaError(f"--output={folder} holds {sorted(other)[0]}, which is of no table; choose another folder.")
+
+
 def listed(plans: dict[str, tables.Plan]) -> str:
     """The plan: what each row still needs, what it took, what the rest may take."""
-    lines, spent, left = [f"{'data':14s}{'row':36s}{'took':>10s}{'left':>10s}  missing"], 0.0, 0.0
+    lines, spent = [f"{'data':14s}{'row':36s}{'took':>10s}{'left':>10s}  missing"], 0.0
     for data, plan in plans.items():
         for row in plan.rows:
             took, more = tables.cost(plan, row)
-            missing = plan.missing(row)
-            lines.append(
-                f"{data:14s}{row.name:36s}{duration(took):>10s}{duration(more):>10s}  {', '.join(missing) or '-'}"
-            )
-            spent, left = spent + took, left + (more if more == more else 0.0)
-    lines.append(f"took {duration(spent)}, left {duration(left)} besides rows of which no trial is done (?)")
+            times, missing = f"{duration(took):>10s}{duration(more):>10s}", ", ".join(plan.missing(row)) or "-"
+            lines.append(f"{data:14s}{row.name:36s}{times}  {missing}")
+            spent += took
+    lines.append(f"took {duration(spent)}, left {left_of(plans)}")
     return "\n".join(lines)
+
+
+def left_of(plans: dict[str, tables.Plan]) -> str:
+    """What is missing may take so long; rows of a dataset of which nothing has begun are counted."""
+    costs = [tables.cost(plan, row)[1] for plan in plans.values() for row in plan.rows]
+    unknown = sum(math.isnan(one) for one in costs)
+    known = duration(sum(one for one in costs if not math.isnan(one)))
+    return f"{known}, and {unknown} rows that nothing tells the time of yet" if unknown else known
 
 
 def duration(seconds: float) -> str:
     """Seconds for a person."""
-    if seconds != seconds:
+    if math.isnan(seconds):
         return "?"
     return (
         f"{seconds:.0f} s"
@@ -95,20 +115,25 @@ def duration(seconds: float) -> str:
     )
 
 
-def write(plans: dict[str, tables.Plan]) -> None:
-    """Writes the table of what is done, in all three forms."""
+def write(plans: dict[str, tables.Plan], records: dict[str, dict]) -> None:
+    """Writes the table of all rows that are done, in all three forms."""
     values = cli.FLAGS
-    found = {data: done for data, plan in plans.items() if (done := tables.results(plan))}
+    whole = {data: plan._replace(rows=tables.chosen_rows(values.table, ())) for data, plan in plans.items()}
+    found = {data: done for data, plan in whole.items() if (done := tables.results(plan))}
     if not found:
         return
-    spent = {data: sum(tables.cost(plan, row)[0] for row in plan.rows) for data, plan in plans.items()}
-    plan = next(iter(plans.values()))
+    plan, record = next(iter(plans.values())), next(iter(records.values()))
+    spent = {data: sum(tables.cost(of, row)[0] for row in of.rows) for data, of in whole.items()}
+    made = (
+        f"`python experiments/reproduce.py --table={values.table} --trials={plan.trials} --epochs={plan.common.epochs} "
+        f"--patience={plan.common.patience} --learning_rate={plan.common.learning_rate} --seeds={','.join(values.seeds)} "
+        f"--sea_seeds={','.join(values.sea_seeds)}`, begun {record['date']} on {record['hardware']}, written {time.strftime('%Y-%m-%d')}."
+    )
     head = (
-        f"# Table: {values.table}\n\n`python experiments/reproduce.py --table={values.table}`, {time.strftime('%Y-%m-%d')}, "
-        f"{tables.hardware()}. Settings by validation Recall@20: {plan.trials} trials of at most {plan.common.epochs} epochs for every row "
-        f"that has a space (experiments/spaces); seeds {', '.join(map(str, plan.seeds))}, of SEA {', '.join(map(str, plan.own_seeds))}. "
-        "Mean ± standard deviation over seeds; **best** and *second* in test; differences are a row's minus the named row's, over users "
-        f"(paired t, 95 %), p by Holm over the dataset's rows. Time: {', '.join(f'{data} {duration(s)}' for data, s in spent.items())}.\n\n"
+        f"# Table: {values.table}\n\n{made} Each row with a space (experiments/spaces) has the best settings by validation "
+        f"Recall@20 of {plan.trials} trials, the first of them the backbone's defaults at that learning rate. Mean ± standard deviation over "
+        "seeds; **best** and *second* in test. Differences are the row's minus the named row's, over users (paired t, 95 %); p by Holm "
+        f"over the dataset's rows and both metrics. Trials and epochs took {', '.join(f'{duration(s)} ({data})' for data, s in spent.items())}.\n\n"
     )
     parts = [tabulating.markdown(data, results) for data, results in found.items()]
     folder = Path(values.output)

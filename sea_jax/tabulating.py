@@ -41,16 +41,19 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def compared(results: Sequence[Result]) -> dict[str, Comparison]:
-    """By row, how its rival differs from it in test (rival minus row) by the first of SHOWN; p corrected (Holm) over all."""
-    by_name, metric = {one.name: one for one in results}, SHOWN[0]
-    pairs = [(by_name[one.rival], one) for one in results if one.rival in by_name]
+def compared(results: Sequence[Result]) -> dict[tuple[str, str], Comparison]:
+    """By row and metric, how a row differs from its rival in test; p corrected (Holm) over all of them."""
+    by_name = {one.name: one for one in results}
+    pairs = [(one, by_name[one.rival], metric) for one in results if one.rival in by_name for metric in SHOWN]
     found = [
-        comparing.compare({metric: rival.users[metric]}, [{metric: one.users[metric]}], resamples=0)[0]
-        for rival, one in pairs
+        comparing.compare({metric: one.users[metric]}, [{metric: rival.users[metric]}], resamples=0)[0]
+        for one, rival, metric in pairs
     ]
     adjusted = comparing.holm(np.array([one.p for one in found])) if found else []
-    return {one.name: of._replace(p_holm=float(p)) for (_, one), of, p in zip(pairs, found, adjusted, strict=True)}
+    return {
+        (one.name, metric): of._replace(p_holm=float(p))
+        for (one, _, metric), of, p in zip(pairs, found, adjusted, strict=True)
+    }
 
 
 def best_of(results: Sequence[Result], names: Sequence[str]) -> str:
@@ -71,13 +74,14 @@ def markdown(data: str, results: Sequence[Result]) -> str:
     lines = [
         f"### {data}",
         "",
-        "| | seeds | valid R@20 | test R@20 | test N@20 | test R@20 beside | p (Holm) | settings |",
+        "| | seeds | valid R@20 | test R@20 | test N@20 | test R@20 beside | p of R@20, N@20 | settings |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for one in results:
         cells = [one.name, str(max(1, len(one.seeds))), _number(one.valid[SHOWN[0]])]
         cells += [_number(one.test[metric], marked[metric].get(one.name, "")) for metric in SHOWN]
-        cells += [_difference(one.rival, differences.get(one.name)), _p(differences.get(one.name)), one.settings]
+        of = [differences.get((one.name, metric)) for metric in SHOWN]
+        cells += [_difference(one.rival, of[0]), ", ".join(filter(None, map(_p, of))), one.settings]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -93,7 +97,8 @@ def _difference(rival: str, of: Comparison | None) -> str:
         return ""
     if np.isnan(of.p):
         return f"{rival}: the same"
-    return f"{rival}: {-of.difference:+.4f} ({-of.high:+.4f} to {-of.low:+.4f})"
+    apart = [f"{x:+.4f}".replace("0.", ".", 1) for x in (of.difference, of.low, of.high)]
+    return f"{rival}: {apart[0]} ({apart[1]} to {apart[2]})"
 
 
 def _p(of: Comparison | None) -> str:
@@ -101,12 +106,12 @@ def _p(of: Comparison | None) -> str:
 
 
 def rows(data: str, results: Sequence[Result]) -> list[list[Any]]:
-    """A row of COLUMNS for each result and metric; the difference is the row's minus its rival's."""
+    """A row of COLUMNS for each result and metric."""
     differences, found = compared(results), []
     for one in results:
         for metric in SHOWN:
-            of = differences.get(one.name) if metric == SHOWN[0] else None
-            apart = ["", "", "", "", ""] if of is None else [one.rival, -of.difference, -of.high, -of.low, of.p_holm]
+            of = differences.get((one.name, metric))
+            apart = [""] * 5 if of is None else [one.rival, of.difference, of.low, of.high, of.p_holm]
             numbers = ["" if x is None else x for x in (*mean_sd(one.valid[metric]), *mean_sd(one.test[metric]))]
             by_seed = " ".join(f"{value:.6f}" for value in one.test[metric])
             found.append([data, one.name, metric, *numbers, max(1, len(one.seeds)), by_seed, *apart, one.settings])
@@ -136,7 +141,10 @@ def bars(tables: dict[str, Sequence[Result]]):
 
 
 def lines(tables: dict[str, Sequence[Result]]):
-    """A figure of a table of sensitivity: a row of panels for each dataset, one for each setting that was moved."""
+    """A figure of a table of sensitivity: a row of panels for each dataset, one for each setting that was moved.
+
+    Values stand side by side, whatever their distance. The dashed line is the row that they change.
+    """
     from matplotlib.figure import Figure
 
     moved = list(dict.fromkeys(one.setting for results in tables.values() for one in results if one.setting))
@@ -151,6 +159,9 @@ def lines(tables: dict[str, Sequence[Result]]):
                 places, [mean for mean, _ in drawn], [sd or 0 for _, sd in drawn],
                 marker="o", markersize=3, color="#1f5fa8", capsize=2,
             )  # fmt: skip
+            whole = [mean_sd(one.test[SHOWN[0]])[0] for one in results if of and one.name == of[0].rival]
+            if whole:
+                axis.axhline(whole[0], color="#999999", linewidth=1, linestyle="--")
             axis.set_xticks(places, [f"{one.value:g}" for one in of])
             axis.set_title(f"{data}: {name}", fontsize=9)
             axis.tick_params(labelsize=7)

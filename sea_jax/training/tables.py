@@ -1,7 +1,11 @@
 """The paper's kinds of tables as plans of runs: which rows there are, which settings each searches, what is missing."""
 
 import dataclasses
+import functools
+import json
 import os
+import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sea_jax import baselines, tabulating
+from sea_jax import baselines, files, tabulating
 from sea_jax.bundle import Bundle
 from sea_jax.config import OWN_DEFAULTS, Config, shown
 from sea_jax.errors import SeaError
@@ -43,6 +47,7 @@ class Row(NamedTuple):
 
 
 CUTS = tuple(sorted({int(metric.partition("@")[2]) for metric in tabulating.SHOWN}))
+PLAN, DAMAGED = "plan.json", "restore it as it was, or choose another --output"
 SEA, SOFTMAX = "SEA (BPR)", "SEA (softmax)"
 OURS = (
     Row(SEA, {"backbone": "sea"}, ("sea",)),
@@ -89,7 +94,7 @@ def ablation() -> list[Row]:
     return found
 
 
-SENSITIVITY = {  # values around the defaults; the chosen setting stands beside them
+SENSITIVITY = {  # values around the defaults; where the chosen setting stands, a line says
     "alpha": (0.0, 0.003, 0.012, 0.05, 0.2, 1.0),
     "ureg": (0.0, 0.001, 0.006, 0.03, 0.1, 0.5),
     "temperature": (0.05, 0.1, 0.2, 0.5, 1.0),
@@ -179,6 +184,28 @@ def chosen_rows(table: str, names: Sequence[str]) -> tuple[Row, ...]:
     return tuple(row for row in rows.values() if row.name in wanted)
 
 
+def claim(plan: Plan) -> dict:
+    """Writes what all rows of a dataset's folder have in common, or checks that it is the same there; returns it.
+
+    Raises: SeaError if the folder's rows were made otherwise, or it holds something else.
+    """
+    names = ("epochs", "patience", "learning_rate", "modalities")
+    wanted = {name: getattr(plan.common, name) for name in names} | {"trials": plan.trials}
+    wanted, path = json.loads(json.dumps(wanted)), plan.folder / PLAN
+    if not path.is_file():
+        if plan.folder.exists() and (not plan.folder.is_dir() or any(plan.folder.iterdir())):
+            raise SeaError(f"{plan.folder} is not empty and holds no table; choose another --output.")
+        files.folder(plan.folder)
+        files.write_json(path, files.sealed(wanted | {"hardware": hardware(), "date": time.strftime("%Y-%m-%d")}))
+    found = files.unsealed(files.read_json(path, DAMAGED), path, DAMAGED)
+    other = [f"--{name}={shown(found.get(name))}" for name in wanted if found.get(name) != wanted[name]]
+    if other:
+        raise SeaError(
+            f"{plan.folder} holds rows that were made with {', '.join(other)}; give that, or another --output."
+        )
+    return found
+
+
 def make(
     plan: Plan, row: Row, bundle: Bundle, report: Callable[[str], None], stop: Callable[[], bool] = lambda: False
 ) -> None:
@@ -250,20 +277,28 @@ def start_of(plan: Plan, row: Row) -> Config:
     return dataclasses.replace(plan.common, **own | dict(row.settings))
 
 
+def seconds_of(plan: Plan, row: Row) -> tuple[list[float], list[float]]:
+    """Seconds of each trial that is over and of each finished run of a row."""
+    trials = [float(line["seconds"]) for line in searching.read_trials(plan.folder / row.folder / "search")]
+    done = [path for path in plan.runs_of(row) if (path / workdir.SUMMARY).is_file()]
+    records = [workdir.read_metrics(path / workdir.METRICS) for path in done]
+    return trials, [sum(workdir.seconds_of(one)) for one in records]
+
+
 def cost(plan: Plan, row: Row) -> tuple[float, float]:
-    """Seconds that a row has taken, and that what is missing of it may take, guessed from its own trials (else NaN)."""
-    place, spent, typical = plan.folder / row.folder, 0.0, float("nan")
-    times = [float(line["seconds"]) for line in searching.read_trials(place / "search")]
-    spent += sum(times)
-    made = [workdir.seconds_of(workdir.read_metrics(path / workdir.METRICS)) for path in plan.runs_of(row)]
-    spent += sum(map(sum, made))
-    done = [sum(one) for one, path in zip(made, plan.runs_of(row), strict=True) if (path / workdir.SUMMARY).is_file()]
-    if times or done:
-        typical = max([*times, *done])
+    """Seconds that a row has taken, and that what is missing of it may take.
+
+    The guess is the longest trial or run of the row so far; of a row without any, the median of the other rows' longest;
+    NaN where none has begun.
+    """
+    trials, done = seconds_of(plan, row)
     left = plan.missing(row)
-    runs = len([one for one in left if one != "search"])
-    trials = max(0, plan.trials - len(times)) if "search" in left else 0
-    return spent, (runs + trials) * typical if left else 0.0
+    if not left:
+        return sum(trials) + sum(done), 0.0
+    others = [max([*a, *b]) for a, b in (seconds_of(plan, other) for other in plan.rows) if a or b]
+    typical = max([*trials, *done]) if trials or done else statistics.median(others) if others else float("nan")
+    more = max(0, plan.trials - len(trials)) if "search" in left else 0
+    return sum(trials) + sum(done), (more + len([one for one in left if one != "search"])) * typical
 
 
 def result(plan: Plan, row: Row) -> tabulating.Result | None:
@@ -272,11 +307,11 @@ def result(plan: Plan, row: Row) -> tabulating.Result | None:
     if not all((folder / workdir.SUMMARY).is_file() for folder in folders):
         return None
     opened = [runs.open_run(folder, plan.common.data_dir) for folder in folders]
+    users = [users_at(folder, plan.common.data_dir) for folder in folders]
     by_seed = {
         split: {metric: [run.metrics[split][metric] for run in opened] for metric in tabulating.SHOWN}
         for split in ("valid", "test")
     }
-    users = [users_of(run) for run in opened]
     moved, value = ("", 0.0)
     if row.of and len(row.settings) == 1 and isinstance(next(iter(row.settings.values())), int | float):
         ((moved, value),) = row.settings.items()
@@ -292,8 +327,10 @@ def result(plan: Plan, row: Row) -> tabulating.Result | None:
     )
 
 
-def users_of(run: runs.Run) -> dict[str, np.ndarray]:
-    """By metric, the test values of the users who count."""
+@functools.cache
+def users_at(folder: Path, data_dir: str) -> dict[str, np.ndarray]:
+    """By metric, the test values of the users who count, of a finished run; ranked once in a process."""
+    run = runs.open_run(folder, data_dir)
     users, found = run.by_user(CUTS, masks_valid=run.masks_valid)
     counted = np.isin(users, run.bundle().test[:, 0])
     return {metric: found["test"][metric][counted] for metric in tabulating.SHOWN}
@@ -303,6 +340,10 @@ def in_words(plan: Plan, row: Row, run: runs.Run) -> str:
     """The settings that validation chose."""
     if run.config is None:
         chosen = run.summary.get("chosen", {})
+        if row.blend:
+            return f"seed {plan.seeds_of(row)[0]}: " + ", ".join(
+                f"{name} {value:.2g}" for name, value in zip(row.blend, chosen.values(), strict=True)
+            )
         return ", ".join(f"{name} {value:.3g}" for name, value in chosen.items())
     if row.of:
         return ", ".join(f"{name} {shown(value)}" for name, value in row.settings.items())
@@ -312,14 +353,24 @@ def in_words(plan: Plan, row: Row, run: runs.Run) -> str:
 
 
 def results(plan: Plan) -> list[tabulating.Result]:
-    """The finished rows, each with the row that it is compared with: its own rival, else SEA's best by validation."""
+    """The finished rows, each with the row that it is compared with.
+
+    That is its own rival, of a blend its best member, of others SEA's best row; the best by validation.
+    """
     found = [one for row in plan.rows if (one := result(plan, row)) is not None]
     best = tabulating.best_of(found, [row.name for row in OURS])
-    return [one if one.rival or one.name == best or not best else one._replace(rival=best) for one in found]
+    rivals = {row.name: row.rival or tabulating.best_of(found, row.blend) or best for row in plan.rows}
+    return [one._replace(rival="" if rivals[one.name] == one.name else rivals[one.name]) for one in found]
 
 
 def hardware() -> str:
     """What computes, in words."""
     device = jax.devices()[0]
-    cores = f"{os.cpu_count()} cores" if device.platform == "cpu" else f"{jax.device_count()} devices"
-    return f"{device.device_kind}, {cores}"
+    if device.platform != "cpu":
+        return f"{jax.device_count()} x {device.device_kind}"
+    named = [line for line in _lines_of("/proc/cpuinfo") if line.startswith("model name")]
+    return f"{os.cpu_count()} cores of {named[0].partition(':')[2].strip() if named else device.device_kind}"
+
+
+def _lines_of(path: str) -> list[str]:
+    return Path(path).read_text(encoding="utf-8", errors="replace").splitlines() if Path(path).is_file() else []
