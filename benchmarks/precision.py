@@ -1,4 +1,4 @@
-"""What rounding in matrix products does to a training run: `python benchmarks/precision.py --flagfile=tiktok.flags`.
+"""What rounding in matrix products does to a training run: `python benchmarks/precision.py --flagfile=tiktok_bpr.flags`.
 
 On a CPU `--precision=tf32` changes nothing and `bfloat16` only stores the features so. This program trains with the
 operands of every matrix product, forward and backward, rounded as an accelerator rounds them (products are summed in
