@@ -77,7 +77,7 @@ def wrong_values(settings: type, left_out: tuple[str, ...] = ()) -> Iterator[str
 GOOD = {
     "experiments/train": TRAIN,
     "experiments/evaluate": ("--workdir={run}", "--data_dir={data}"),
-    "experiments/recommend": ("--workdir={run}", "--output={out}"),
+    "experiments/recommend": ("--workdir={run}", "--output={out}.csv"),
     "experiments/baselines": ("--data_dir={data}", "--workdir={out}", "--ridge=10", "--content_weight=1"),
     "experiments/blend": ("--runs={run},{again}", "--workdir={out}"),
     "experiments/search": (
@@ -142,12 +142,13 @@ FLAGS = {
     ),
     "experiments/recommend": (
         "--workdir=", "--workdir={out}", "--k=0", "--k=-1", "--k=x", f"--k={BEYOND[2]}", "--output=", "--output=.",
-        "--output={data}", "--output={out}/deep/x.csv", "--users={nothing}", "--users={latin}", "--users={packed}",
+        "--output={data}", "--output={out}/deep/x.csv", "--output={out}.txt", "--output={out}", "--users={nothing}", "--users={latin}", "--users={packed}",
         "--users={utf16}", "--users={out}", "--users={data}", "--users={table}", "--checkpoint=first",
         "--baskets={nothing}", "--baskets={out}", "--baskets={table}", "--baskets={latin}", "--baskets={packed}",
         "--new_items={out}", "--new_items={empty}", "--new_items={table}", "--new_items={nothing}", "--new_items={data}",
         "--new_items={latin}", "--image_root={out}", "--text_encoder=none", "--allow={nothing}", "--allow={table}",
         "--deny={out}", "--deny={utf16}", "--categories={table}", "--categories={nothing}", "--only_categories=none",
+        "--save={out}.npz", "--exclude={table}", "--exclude={out}",
         "--boosts={table}", "--boosts={nothing}", "--diversity=2", "--diversity=-1", "--diversity=nan",
     ),
     "experiments/baselines": (
@@ -235,6 +236,8 @@ FLAGS = {
         "--image_root={out}", "--id_column=who", "--output=", "--output={table}", "--output={table}/below",
     ),
 }  # fmt: skip
+
+SAVES = ("--save=.", "--save={data}", "--save={out}/deep/x.npz", "--save={out}.csv", "--save={run}/new.npz")
 
 
 def rows(change: Callable[[list[str]], list[str]]) -> Callable[[Path], None]:
@@ -418,12 +421,15 @@ def cases(folder: Path, run: Callable) -> list[Case]:
     for program, wrong in FLAGS.items():
         for flag in wrong:
             add(flag, program, (*GOOD[program], flag))
+    for flag in SAVES:
+        recommend = "experiments/recommend"
+        add(f"new items, {flag}", recommend, (*GOOD[recommend], "--new_items={table}", flag))
     spoilt = folder / "given" / "spoilt"
     for source, table, users in (
         ("toys", MMREC, [("data_prep/from_mmrec", ("--source={spoilt}", "--output={out}"))]),
         ("run", RUN, [
             ("experiments/evaluate", ("--workdir={spoilt}",)),
-            ("experiments/recommend", ("--workdir={spoilt}", "--checkpoint=latest", "--output={out}")),
+            ("experiments/recommend", ("--workdir={spoilt}", "--checkpoint=latest", "--output={out}.csv")),
         ]),
         ("data", BUNDLE, [
             ("experiments/train", (*TRAIN, "--data_dir={spoilt}")),
@@ -437,7 +443,7 @@ def cases(folder: Path, run: Callable) -> list[Case]:
     whole = (at["run"] / "recommender.npz").read_bytes()
     for name, data in RECOMMENDER.items():
         spoil = put("recommender.npz", whole[:1000] if data is None else data)
-        add(f"recommender of {name}", "experiments/recommend", ("--workdir={spoilt}", "--output={out}"),
+        add(f"recommender of {name}", "experiments/recommend", ("--workdir={spoilt}", "--output={out}.csv"),
             _spoiling(at["run"], spoilt, spoil), spoilt=spoilt)  # fmt: skip
     return found
 

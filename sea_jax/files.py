@@ -26,16 +26,12 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     A link is written through. What exists and is no plain file (a device, a pipe) cannot be replaced and is written to
     directly.
 
-    Raises: SeaError if `path` is empty or a folder.
+    Raises: SeaError if `path` is empty or a folder, or its folder does not exist.
     """
-    if not os.fspath(path) or Path(path).is_dir():
-        raise SeaError(f"{os.fspath(path)!r} is no file to write to; name a file.")
-    target = Path(os.path.realpath(path))
-    if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+    target = writable(path)
+    if special(target):
         yield target
         return
-    if not target.parent.is_dir():
-        raise SeaError(f"the folder of {os.fspath(path)} does not exist; make it first, or name another file.")
     aside = target.with_name(f"tmp.{os.getpid()}.{target.name}")
     try:
         yield aside
@@ -46,6 +42,21 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno and error.filename in (None, str(aside), aside):
             raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
         raise
+
+
+def writable(path: str | os.PathLike) -> Path:
+    """The file that a path to write to means, links followed; raises SeaError as `whole` does."""
+    if not os.fspath(path) or Path(path).is_dir():
+        raise SeaError(f"{os.fspath(path)!r} is no file to write to; name a file.")
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise SeaError(f"the folder of {os.fspath(path)} does not exist; make it first, or name another file.")
+    return target
+
+
+def special(path: str | os.PathLike) -> bool:
+    """Whether a path is there and no plain file: a device, a pipe."""
+    return os.path.exists(path) and not stat.S_ISREG(os.stat(path).st_mode)
 
 
 def folder(path: str | os.PathLike, flag: str = "--output") -> Path:

@@ -24,6 +24,7 @@ from sea_jax.recommender import Recommender
 BLOCK = 1024  # users at a time
 PART = 200_000  # rows of a Parquet file's row group
 COLUMNS = ("user", "rank", "item", "score")
+ENDINGS = (".csv", ".jsonl", ".parquet")
 
 
 def wanted(path: str, made: Recommender) -> list:
@@ -49,18 +50,19 @@ def ids_of(path: str, known: np.ndarray, kind: str, empty: str = "is empty; writ
 
 
 def table(path: str, columns: Sequence[str], optional: str = "") -> Iterator[tuple[int, list[str]]]:
-    """(line, entries of these columns) of a csv file with a head; an optional last column is "" where it is not there.
+    """(line, entries of these columns) of a csv file with a head of any case; an optional last column is "" if absent.
 
     Raises: SeaError for a column or an entry that is missing.
     """
     reader = csv.reader(io.StringIO(files.read_text(path), newline=""))
     head = [name.strip() for name in next(reader, [])]
+    lower = [name.lower() for name in head]
     places = []
     for name in columns:
-        if name not in head:
+        if name not in lower:
             raise SeaError(f"{path} has the columns {', '.join(head) or 'none'}; it must have {', '.join(columns)}.")
-        places.append(head.index(name))
-    places += [head.index(optional)] if optional in head else []
+        places.append(lower.index(name))
+    places += [lower.index(optional)] if optional in lower else []
     for row in reader:
         line = reader.line_num
         if not any(entry.strip() for entry in row):
@@ -166,7 +168,9 @@ def _as_ids(ids: list[str], made: Recommender, path: str | Path) -> list:
 def read_new_items(folder: str, made: Recommender, modalities: Sequence[str]) -> NewItems:
     """New items from a folder: items.txt (an id a line), MODALITY_feat.npy (a row each), perhaps titles.txt.
 
-    Raises: SeaError for a file that is missing or does not fit.
+    Those without a row that is finite and not all zeros are left out and told.
+
+    Raises: SeaError for a file that is missing or does not fit, or if no item is left.
     """
     place = Path(folder)
     if not (place / "items.txt").is_file():
@@ -192,7 +196,7 @@ def read_new_items(folder: str, made: Recommender, modalities: Sequence[str]) ->
         titles = files.read_lines(place / "titles.txt")
         if len(titles) != len(ids):
             raise SeaError(f"{place / 'titles.txt'} has {len(titles)} lines and items.txt {len(ids)}; give one each.")
-    return NewItems(ids, found, titles)
+    return new_items.usable(NewItems(ids, found, titles), modalities, place)
 
 
 class Wish(NamedTuple):
@@ -237,6 +241,15 @@ def in_words(why: Why) -> str:
     parts = " + ".join(f"{name} {share:.3g}" for name, share in why.parts.items())
     near = ", ".join(f"{item} ({likeness:.2f})" for item, likeness in why.nearest)
     return f"{why.score:.3g} = {parts}" + (f"; near {near}" if near else "")
+
+
+def check_output(path: str) -> None:
+    """Raises SeaError if lists cannot be written to this path, before they are made."""
+    target = files.writable(path)
+    if not files.special(target) and Path(path).suffix not in ENDINGS:
+        raise SeaError(f"--output={path} must end in .csv, .jsonl or .parquet, which says how lists are written.")
+    if Path(path).suffix == ".parquet":
+        require("polars", "data", f"writing {path}")
 
 
 def write(path: str, rows: Iterable[tuple], explained: bool) -> None:

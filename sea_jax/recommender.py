@@ -160,8 +160,8 @@ class Recommender:
         """One list for a stranger who has seen `items`.
 
         Item weights and item scores: exactly what a user with these items would be given. Vectors: of a graph model what
-        propagation gives a user with these edges and no vector of their own; of others a ridge regression
-        (sea_jax/baskets.py). Members: each one's own scores of the basket, standardised and added.
+        propagation gives a user with these edges and no vector of their own; of others, and of a basket with an item that
+        the graph has no row for (see `with_items`), a ridge regression (sea_jax/baskets.py). Members: each one's own scores of the basket, standardised and added.
 
         Args:
           items: the basket, an id or several; repetitions count once, with the last weight.
@@ -187,9 +187,11 @@ class Recommender:
     def _basket_vector(self, basket: np.ndarray, amounts: np.ndarray) -> Float[np.ndarray, " d"]:
         if not len(basket):
             raise SeaError("The basket is empty; name at least one item.")
-        if "basket_items" in self.extras:
-            return baskets.graph_vector(self.extras["basket_items"][basket], amounts)
-        return baskets.ridge_vector(self.item_vectors[basket], amounts, self._gram)
+        rows = self.extras.get("basket_items")
+        # Of an item without edges the graph knows nothing, though its vector may.
+        if rows is None or (~rows[basket].any(axis=1) & self.item_vectors[basket].any(axis=1)).any():
+            return baskets.ridge_vector(self.item_vectors[basket], amounts, self._gram)
+        return baskets.graph_vector(rows[basket], amounts)
 
     def with_items(self, ids: Any, vectors: Any, titles: Any = None, categories: Any = None) -> "Recommender":
         """The recommender with further items that nobody has seen, at the catalogue's end.
@@ -215,7 +217,7 @@ class Recommender:
                 old = getattr(self, name) or [""] * len(self.item_ids)
                 more[name] = old + (recommender_file.texts_of(texts) or [""] * len(ids))
         extras = dict(self.extras)
-        if "basket_items" in extras:  # what nobody has an edge to gives nothing
+        if "basket_items" in extras:  # nobody has an edge to it: baskets with it are folded in by the vectors
             rows = extras["basket_items"]
             extras["basket_items"] = np.concatenate([rows, np.zeros((len(ids), rows.shape[1]), rows.dtype)])
         return dataclasses.replace(

@@ -478,3 +478,7 @@ def test_the_programs_read_a_blend(folders, demo, tmp_path):
     ):
         done = program(name, *flags)
         assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert "new items need a trained run of one model, as closed forms and blends" in done.stderr
+    for path in (blend, folders / "item_knn"):
+        with pytest.raises(SeaError, match="new items need a trained run of one model"):
+            sea_jax.open_run(path).embed_items({"image": np.ones((1, 2))})

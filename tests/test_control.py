@@ -200,6 +200,20 @@ def test_lists_in_three_formats_say_the_same(made, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lists.csv", "lists.jsonl", "lists.parquet"]
 
 
+def test_where_lists_cannot_be_written_is_told_at_once(tmp_path):
+    for name, words in (
+        ("a.txt", "a.txt must end in .csv, .jsonl or .parquet"),
+        ("lists", "must end in"),
+        ("", "no file to write to"),
+        ("none/a.csv", "does not exist; make it first"),
+    ):
+        with pytest.raises(SeaError, match=words):
+            listing.check_output(str(tmp_path / name) if name else "")
+    listing.check_output(str(tmp_path / "a.csv"))
+    listing.check_output("/dev/null")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_boost_is_a_part_of_the_score(made):
     wish = listing.Wish(ITEMS, explained=True, control=Control(boosts={"i7": 2.0}))
     rows = {row[2]: row for row in listing.of_users(made, [1], wish)}
@@ -221,7 +235,7 @@ def test_parquet_of_several_parts_and_of_none(made, tmp_path, monkeypatch):
 
 def test_baskets_from_a_file(made, tmp_path):
     path = tmp_path / "baskets.csv"
-    path.write_text('\ufeffuser,item,weight\n"a, b",i3,2\n"a, b",i5,\nc,none,1\n')
+    path.write_text('\ufeffUser,ITEM,Weight\n"a, b",i3,2\n"a, b",i5,\nc,none,1\n')
     baskets, notes = listing.read_baskets(str(path), made)
     assert baskets == {"a, b": (["i3", "i5"], [2.0, 1.0])}
     assert len(notes) == 2 and "'none' in line 4" in notes[0] and "1 users have no known item" in notes[1]
@@ -263,6 +277,13 @@ def test_new_items_from_a_folder(made, tmp_path):
     (tmp_path / "titles.txt").write_text("One\nTwo\n")
     new = listing.read_new_items(str(tmp_path), made, ("image", "text"))
     assert new.ids == ["n1", "n2"] and new.titles == ["One", "Two"] and new.features["text"].shape == (2, 3)
+    np.save(tmp_path / "text_feat.npy", np.array([[np.nan] * 3, [1.0] * 3]))
+    new = listing.read_new_items(str(tmp_path), made, ("image", "text"))
+    assert new.ids == ["n2"] and new.titles == ["Two"] and new.features["text"].tolist() == [[1.0] * 3]
+    assert new.notes[0] == "new items: 1 have nothing to know them by and are left out, first n1"
+    np.save(tmp_path / "text_feat.npy", np.zeros((2, 3)))
+    with pytest.raises(SeaError, match="nothing is known of any new item"):
+        listing.read_new_items(str(tmp_path), made, ("image", "text"))
     (tmp_path / "text_feat.npy").unlink()
     with pytest.raises(SeaError, match=r"it needs image_feat[.]npy or text_feat[.]npy"):
         listing.read_new_items(str(tmp_path), made, ("image", "text"))

@@ -104,7 +104,7 @@ def test_a_modality_that_lacks_is_the_mean_and_an_item_without_any_lists_itself(
     mean = np.tile(bundle.features["image"][~bundle.missing["image"]].mean(axis=0), (2, 1))
     expected = run.embed_items({"text": text, "image": mean})
     np.testing.assert_allclose(run.embed_items({"text": text}), expected, rtol=1e-4, atol=1e-6)
-    zeros = np.full((2, 6), np.nan)
+    zeros = np.zeros((2, 6))
     np.testing.assert_allclose(run.embed_items({"text": text, "image": zeros}), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -115,11 +115,22 @@ def test_what_does_not_fit_is_one_sentence(bundle):
         ({"sound": np.ones((1, 2))}, "features has 'sound'"),
         ({"text": np.ones((1, 4))}, r"must be numbers of shape \(n, 5\)"),
         ({"text": np.ones((1, 5)), "image": np.ones((2, 6))}, "has 1 rows and another modality 2"),
+        (
+            {"text": np.array([[1.0] * 5, [np.nan] * 5])},
+            r"features\['text'\] must be finite and row 1 \(from 0\) is not",
+        ),
+        ({"text": np.full((1, 5), 1e39)}, "must be finite and row 0"),
     ):
         with pytest.raises(SeaError, match=words):
             run.embed_items(features)
-    with pytest.raises(SeaError, match="exclude names item 99"):
-        run.embed_items({"text": np.ones((1, 5))}, exclude=[99])
+    for exclude in ([99], 99):
+        with pytest.raises(SeaError, match="exclude names item 99"):
+            run.embed_items({"text": np.ones((1, 5))}, exclude=exclude)
+    with pytest.raises(SeaError, match="exclude names item 'item1', which"):
+        run.embed_items({"text": np.ones((1, 5))}, exclude="item1")
+    np.testing.assert_array_equal(
+        run.embed_items({"text": np.ones((1, 5))}, exclude=4), run.embed_items({"text": np.ones((1, 5))}, exclude=[4])
+    )
     with pytest.raises(SeaError, match="--backbone=lightgcn knows items by their interactions alone"):
         fitted(backbone="lightgcn", layers=2).embed_items({"text": np.ones((1, 5))})
 
@@ -150,7 +161,7 @@ def full_graph(bundle):
 
 @pytest.mark.parametrize(
     ("backbone", "layers"),
-    [("sea", 2), ("pgl", 2), ("freedom", 2), ("lightgcn", 0), ("lightgcn", 1), ("lightgcn", 2), ("lightgcn", 3)],
+    [("sea", 2), ("pgl", 2), ("freedom", 2), ("lightgcn", 1), ("lightgcn", 2), ("lightgcn", 3)],
 )
 def test_a_strangers_vector_is_what_propagation_gives_a_user_without_a_row(bundle, backbone, layers):
     """Written out by SciPy: one more user with a row of zeros, whose edges change nobody else's degrees."""
@@ -195,18 +206,55 @@ def first_layer(run, bundle, params):
     return np.concatenate([users, item])
 
 
+def least_squares(items, basket, weights):
+    """The ridge's minimum, found by stacking the three sums of squares."""
+    items = np.asarray(items, np.float64)
+    width = items.shape[1]
+    ridge = baskets.RIDGE * baskets.OUTSIDE * np.square(items).sum() / width
+    rows = np.concatenate([
+        np.sqrt(weights)[:, None] * items[basket], np.sqrt(baskets.OUTSIDE) * items, np.sqrt(ridge) * np.eye(width)
+    ])  # fmt: skip
+    wanted = np.concatenate([np.sqrt(weights), np.zeros(len(items) + width)])
+    return np.linalg.lstsq(rows, wanted, rcond=None)[0]
+
+
+@pytest.mark.parametrize("backbone", ["sea", "freedom"])
+def test_a_basket_with_new_items_is_folded_in_by_their_vectors(bundle, backbone):
+    """The graph has no row for them: new ones alone lead to their like, and beside old ones they count."""
+    run = fitted(backbone=backbone, layers=2)
+    made = run.recommender()
+    vectors = run.embed_items({name: x[[4, 5]] for name, x in bundle.features.items()})
+    grown = made.with_items([100, 101], vectors)
+    items = np.concatenate([made.item_vectors, vectors])
+    for basket, places in (([100], [30]), ([2, 101], [2, 31])):
+        weights = [1.0, 2.0][: len(basket)]
+        expected = least_squares(items, places, weights)
+        np.testing.assert_allclose(grown.basket_vector(basket, weights), expected, rtol=1e-3, atol=1e-5)
+        listed, _ = grown.recommend_for(basket, 5, weights=weights)
+        order = [i for i in np.argsort(-(items @ expected), kind="stable").tolist() if i not in places]
+        assert listed.tolist() == [grown.item_ids[i] for i in order[:5]]
+    np.testing.assert_array_equal(grown.basket_vector([2, 7]), made.basket_vector([2, 7]))  # old ones: as ever
+
+
+def test_without_layers_a_stranger_is_folded_in_by_vectors():
+    made = fitted(backbone="lightgcn", layers=0).recommender()
+    expected = least_squares(made.item_vectors, [2, 7], [1.0, 1.0])
+    np.testing.assert_allclose(made.basket_vector([2, 7]), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_items_of_zeros_change_no_basket_of_a_graph():
+    """Of such neither the graph nor the vectors know anything."""
+    vectors = np.array([[1, 0], [0, 2], [0, 0]], np.float32)
+    made = sea_jax.Recommender.from_vectors(vectors[:1], vectors, [[0, 0]], extras={"basket_items": vectors * 3})
+    np.testing.assert_allclose(made.basket_vector([0, 2]), np.array([3, 0]) / np.sqrt(2), rtol=1e-6)
+
+
 def test_a_ridge_is_its_least_squares(rng):
-    """Of a model without such a graph: the minimum, found by stacking the three sums of squares."""
+    """Of a model without such a graph."""
     items, users = rng.normal(size=(15, 4)).astype(np.float32), rng.normal(size=(3, 4))
     made = sea_jax.Recommender.from_vectors(users, items, [[0, 1]])
     basket, weights = [3, 8, 9], [1.0, 2.0, 0.5]
-    gram = items.astype(np.float64).T @ items
-    ridge = baskets.RIDGE * baskets.OUTSIDE * np.trace(gram) / 4
-    rows = np.concatenate([
-        np.sqrt(weights)[:, None] * items[basket], np.sqrt(baskets.OUTSIDE) * items, np.sqrt(ridge) * np.eye(4)
-    ])  # fmt: skip
-    wanted = np.concatenate([np.sqrt(weights), np.zeros(15 + 4)])
-    expected = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+    expected = least_squares(items, basket, weights)
     np.testing.assert_allclose(made.basket_vector(basket, weights), expected, rtol=1e-4, atol=1e-6)
     listed, scores = made.recommend_for(basket, 12, weights=weights)
     order = [i for i in np.argsort(-(items @ expected), kind="stable").tolist() if i not in basket]

@@ -8,7 +8,7 @@ directions) lies in the bundle's encoders.npz; other encoders' rows stand alone 
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from sea_jax.errors import SeaError
 from sea_jax.raw import encoders, tables
 from sea_jax.raw import features as ready_made
 from sea_jax.raw import items as contents_of
-from sea_jax.raw.encoders.base import Encoder, sources_of
+from sea_jax.raw.encoders.base import Encoder, NothingEncoded, sources_of
 from sea_jax.raw.items import Items
 from sea_jax.raw.lines import Skips, Tell, silent
 
@@ -56,7 +56,8 @@ def read(
         holds items.csv, .tsv, .jsonl or .parquet, and perhaps MODALITY_feat.npy with a row for each row of it.
       roots, specs, device: see `encode`; without a root, paths are relative to the table's folder.
       tell: is told what is done, how far.
-    Raises: SeaError if the bundle does not know how its rows were made, or the table does not fit.
+    Returns: the items of which some modality is known; the others are left out and told.
+    Raises: SeaError if the bundle does not know how its rows were made, the table does not fit, or no item is left.
     """
     file = table_in(path)
     if file is None:
@@ -85,16 +86,55 @@ def read(
             f"{file}: no new item has any of {', '.join(bundle.modalities)}; fill the columns, or {BY_HAND}."
         )
     if encodable:
-        made, more = encode(bundle, encodable, ids=items.ids, roots=roots, specs=specs, device=device, tell=tell)
-        given, notes = {**given, **made}, [*notes, *more]
-    notes += _lacking(bundle, given, items.ids, recorded)
-    return NewItems(
+        encoded = _encode(bundle, encodable, items.ids, roots or {}, specs or {}, device, tell)
+        given, notes = {**given, **encoded.features}, [*notes, *encoded.notes]
+        if not any(x.any() for x in given.values()):
+            raise encoded.error()
+    new = NewItems(
         list(items.ids),
         {name: given[name] for name in bundle.modalities if name in given},
         items.titles if any(items.titles) else None,
         items.categories if any(items.categories) else None,
         [*skips.sentences(), *items.notes, *notes],
     )
+    return usable(new, bundle.modalities, file, recorded)
+
+
+def usable(
+    new: NewItems, modalities: Sequence[str], path: str | os.PathLike, recorded: Collection[str] | None = None
+) -> NewItems:
+    """The new items of which some modality is known, rows that are not finite made zeros; what they lack is told.
+
+    Args:
+      new: all of them.
+      modalities: of the dataset.
+      path: where they are from.
+      recorded: modalities whose encoder the dataset records; without it features are all there can be.
+    Raises: SeaError if nothing is known of any.
+    """
+    features = {name: _finite(x) for name, x in new.features.items()}
+    known = np.any([x.any(axis=1) for x in features.values()], axis=0)
+    if not known.any():
+        raise SeaError(f"{path}: nothing is known of any new item, as all rows are zeros or not finite; mend them.")
+    kept, notes = np.flatnonzero(known).tolist(), list(new.notes)
+    if len(kept) < len(known):
+        first = new.ids[int(known.argmin())]
+        notes.append(
+            f"new items: {len(known) - len(kept)} have nothing to know them by and are left out, first {first}"
+        )
+    ids, titles, categories = (
+        None if of is None else [of[n] for n in kept] for of in (new.ids, new.titles, new.categories)
+    )
+    features = {name: x[kept] for name, x in features.items()}
+    notes += _lacking(modalities, features, ids, modalities if recorded is None else recorded)
+    return NewItems(ids, features, titles, categories, notes)
+
+
+def _finite(x: np.ndarray) -> np.ndarray:
+    """float32 with zeros for rows that are not finite."""
+    with np.errstate(over="ignore"):
+        x = np.asarray(x, np.float32)
+    return np.where(np.isfinite(x).all(axis=1, keepdims=True), x, 0)
 
 
 def encode(
@@ -111,15 +151,16 @@ def encode(
 
     Args:
       bundle: the dataset.
-      contents: by modality, an entry for each new item: a text; a path or several; None or "" for none.
+      contents: by modality, an entry for each new item: a text; a path or several; None or "" for none. A modality of which
+        no entry can be encoded counts as missing for all, and is told.
       ids: names of the items in sentences; numbers from 0 without.
       roots: by modality, the folder that paths are relative to and must not leave; without one they are taken as they are.
       specs: by modality, where the encoder is now, such as minilm:FOLDER, if it is not found by its recorded name.
       device: where encoders compute; the best there is without.
       tell: is told what is done, how far.
     Returns: by modality (n, width) float32, zeros where an item lacks it, as `Run.embed_items` takes them; sentences.
-    Raises: SeaError if the bundle does not know how its rows were made, it was by another encoder than is at hand, or none
-      of a modality's contents can be encoded.
+    Raises: SeaError if the bundle does not know how its rows were made, it was by another encoder than is at hand, or no
+      content of any modality can be encoded.
     """
     counts = {name: len(entries) for name, entries in contents.items()}
     if not counts or len(set(counts.values())) > 1 or not all(counts.values()):
@@ -127,29 +168,73 @@ def encode(
     ids = list(map(str, range(next(iter(counts.values()))) if ids is None else ids))
     if {len(ids)} != set(counts.values()):
         raise SeaError(f"ids names {len(ids)} items and contents has {counts}; give one id for each.")
+    encoded = _encode(bundle, contents, ids, roots or {}, specs or {}, device, tell)
+    if not any(x.any() for x in encoded.features.values()):
+        raise encoded.error()
+    return encoded.features, encoded.notes
+
+
+class _Encoded(NamedTuple):
+    """Features by modality, zeros where an item lacks it; sentences; why a modality has none at all."""
+
+    features: dict[str, np.ndarray]
+    notes: list[str]
+    failed: list[str]
+
+    def error(self) -> SeaError:
+        """Of contents that give no row in any modality."""
+        return SeaError(
+            f"new items: {'; '.join(self.failed) or 'no content gives a row'}; mend these, as nothing else is known."
+        )
+
+
+def _encode(
+    bundle: Bundle,
+    contents: Mapping[str, Sequence[Any]],
+    ids: Sequence[str],
+    roots: Mapping[str, str],
+    specs: Mapping[str, str],
+    device: str,
+    tell: Tell,
+) -> _Encoded:
+    """As `encode`, of contents that fit, whatever comes of them."""
     # All of them before anything is computed: what is missing is told at once.
-    ready = {name: encoder_of(bundle, name, (specs or {}).get(name, ""), device) for name in contents}
-    found, notes = {}, []
+    ready = {name: encoder_of(bundle, name, specs.get(name, ""), device) for name in contents}
+    found, notes, failed = {}, [], []
     for name, encoder in ready.items():
         width = bundle.features[name].shape[1]
         having = [place for place, entry in enumerate(contents[name]) if sources_of(entry, encoder.modality)]
         found[name] = np.zeros((len(ids), width), np.float32)
         if not having:
             continue
-        entries, root = [contents[name][place] for place in having], (roots or {}).get(name) or None
+        entries, root, named = (
+            [contents[name][at] for at in having],
+            roots.get(name) or None,
+            [ids[at] for at in having],
+        )
         try:
             made = encoder.encode(
                 entries, lambda done, total, name=name: tell(f"encoding {name}", done, total), root=root
             )
-        except SeaError as error:
-            raise SeaError(f"new items, {name}: {str(error).rstrip('.')}; mend these, or leave them empty.") from error
+        except NothingEncoded as error:
+            failed.append(f"{name}: {encoder.name}: none of {len(named)} can be encoded ({_reasons(error, named)})")
+            notes.append(f"new items, {failed[-1]}")
+            continue
         if made.features.shape[1] > width:
             raise SeaError(
                 f"{bundles.ENCODERS} of {bundle.name} does not fit its {name}, which is {width} wide; {REMAKE}."
             )
         found[name][having, : made.features.shape[1]] = made.features  # features of one column were made two
-        notes += [f"new items, {name}: {told}" for told in made.sentences([ids[place] for place in having])]
-    return found, notes
+        notes += [f"new items, {name}: {told}" for told in made.sentences(named)]
+    return _Encoded(found, notes, failed)
+
+
+def _reasons(error: NothingEncoded, ids: Sequence[str]) -> str:
+    """Why no row was encoded, with the first item of each kind."""
+    return ", ".join(
+        f"{kind}: {problem.count}, first {ids[problem.row]}{': ' * bool(problem.example)}{problem.example}"
+        for kind, problem in error.problems.items()
+    )
 
 
 def encoder_of(bundle: Bundle, modality: str, spec: str = "", device: str = "") -> Encoder:
@@ -279,20 +364,17 @@ def _ready(bundle: Bundle, path: Path, items: Items) -> tuple[dict[str, np.ndarr
     return found, notes
 
 
-def _lacking(bundle: Bundle, given: Mapping[str, np.ndarray], ids: Sequence[str], recorded: Mapping) -> list[str]:
+def _lacking(
+    modalities: Sequence[str], given: Mapping[str, np.ndarray], ids: Sequence[str], recorded: Collection[str]
+) -> list[str]:
     """What new items go without, in words."""
     notes = []
-    absent = {name: np.ones(len(ids), bool) for name in bundle.modalities}
-    absent |= {name: ~(np.isfinite(x).all(axis=1) & x.any(axis=1)) for name, x in given.items()}
-    for name, mask in absent.items():
-        if mask.any():
-            first = ids[int(mask.argmax())]
+    for name in modalities:
+        absent = ~given[name].any(axis=1) if name in given else np.ones(len(ids), bool)
+        if absent.any():
+            first = ids[int(absent.argmax())]
             why = "" if name in given or name in recorded else f" (ready-made in the dataset; {name}_feat.npy gives it)"
             notes.append(
-                f"new items, {name}: {int(mask.sum())} of {len(ids)} lack it, first {first}; the catalogue's mean stands in{why}"
+                f"new items, {name}: {int(absent.sum())} of {len(ids)} lack it, first {first}; the catalogue's mean stands in{why}"
             )
-    nothing = np.all(list(absent.values()), axis=0)
-    if nothing.any():
-        first = ids[int(nothing.argmax())]
-        notes.append(f"new items: {int(nothing.sum())} have nothing to know them by, first {first}; leave them out")
     return notes

@@ -15,6 +15,7 @@ from sea_jax.config import Config
 from sea_jax.errors import SeaError
 from sea_jax.models.backbones import BACKBONES
 from sea_jax.objective import ranked_rows
+from sea_jax.recommender_file import listed
 from sea_jax.training import loop, parallel
 from sea_jax.training.state import host_data, init_state, make_model
 
@@ -31,18 +32,14 @@ def embed(
     Args:
       training: the trained model and its dataset.
       params: as the devices hold them.
-      features: by modality, (n, width), as the encoders that made the dataset's gave them. A row that is all zeros or not
-        finite, and a modality left out, count as lacking: the mean of the catalogue stands in.
-      exclude: ids of items that are nobody's neighbours.
+      features: by modality, (n, width), finite, as the encoders that made the dataset's gave them. A row that is all zeros,
+        and a modality left out, count as lacking: the mean of the catalogue stands in.
+      exclude: an id or several, of items that are nobody's neighbours.
     Returns: (n, d) float32.
     Raises: SeaError for features that do not fit, or a backbone that reads none.
     """
     bundle, config = training.bundle, training.config
-    if not BACKBONES[config.backbone].has_modalities:
-        raise SeaError(
-            f"--backbone={config.backbone} knows items by their interactions alone and has no vector for a new one; "
-            "train a backbone that reads features."
-        )
+    check(config)
     whole = parallel.undivide(params, training.divided.params, training.whole.params, training.layout)
     known = bundle.num_items
     grown = extended(bundle, features, _numbers(bundle, exclude))
@@ -59,11 +56,24 @@ def embed(
         return np.asarray(jax.jit(items)(whole, data))[known:]
 
 
+def check(config: Config | None) -> None:
+    """Raises SeaError if a run of these settings, None of one without training, has no vectors for new items."""
+    if config is None:
+        raise SeaError(
+            "new items need a trained run of one model, as closed forms and blends have no vectors for them."
+        )
+    if not BACKBONES[config.backbone].has_modalities:
+        raise SeaError(
+            f"--backbone={config.backbone} knows items by their interactions alone and has no vector for a new one; "
+            "train a backbone that reads features."
+        )
+
+
 def _numbers(bundle: Bundle, ids: Any) -> Bool[np.ndarray, " items"]:
     """(I,) bool: which items these ids name."""
     own = range(bundle.num_items) if bundle.item_ids is None else bundle.item_ids.tolist()
     number, found = {one: n for n, one in enumerate(own)}, np.zeros(bundle.num_items, bool)
-    for one in ids.tolist() if hasattr(ids, "tolist") else ids:
+    for one in listed(ids):
         if one not in number:
             raise SeaError(f"exclude names item {one!r}, which the dataset does not have.")
         found[number[one]] = True
@@ -87,7 +97,7 @@ def extended(bundle: Bundle, features: Mapping[str, Any], barred: Bool[np.ndarra
                 f"features[{name!r}] has {len(x)} rows and another modality {count}; give one for each item."
             )
         old, lacking = bundle.features[name], bundle.missing.get(name, np.zeros(bundle.num_items, bool))
-        absent = ~(np.isfinite(x).all(axis=1) & x.any(axis=1))
+        absent = ~x.any(axis=1)
         x = np.where(absent[:, None], old[~lacking].mean(axis=0, dtype=np.float64), x).astype(np.float32)
         tables[name], missing[name] = np.concatenate([old, x]), np.concatenate([lacking, absent])
         indices, similarities = bundle.neighbours[name]
@@ -117,7 +127,13 @@ def _rows(name: str, x: Any, width: int) -> np.ndarray | None:
             f"features[{name!r}] must be numbers of shape (n, {width}), as trained on; it is {x.dtype} {x.shape}."
         )
     with np.errstate(over="ignore"):
-        return x.astype(np.float32)
+        x = x.astype(np.float32)
+    finite = np.isfinite(x).all(axis=1)
+    if not finite.all():
+        raise SeaError(
+            f"features[{name!r}] must be finite and row {int(finite.argmin())} (from 0) is not; zeros stand for what is missing."
+        )
+    return x
 
 
 def _grow(params: Any, grown: Bundle, config: Config, host) -> Any:

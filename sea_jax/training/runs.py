@@ -74,6 +74,7 @@ class Run:
 
         They compare with `recommender().item_vectors`; `Recommender.with_items` takes them.
         """
+        newcomers.check(self.config)
         params, _ = self.parameters(checkpoint)
         return newcomers.embed(self.restored(), params, features, exclude)
 

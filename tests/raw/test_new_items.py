@@ -270,15 +270,16 @@ def test_other_rows_change_nothing_and_lines_that_cannot_be_used_are_told(bundle
 def test_what_an_item_lacks_is_told_and_no_crash(bundle, shop):
     rows = [row(3, "whole"), ["unread", "zzz yyy", "", "", "pics/4.png"], ["lost", "Red lamp", "", "", "pics/none.png"]]
     new = new_items.read(bundle, write(shop / "lacking.csv", [*rows, ["bare", "", "", "", ""]]))
-    assert [name for name, x in zip(new.ids, new.features["text"], strict=True) if not x.any()] == ["unread", "bare"]
-    assert [name for name, x in zip(new.ids, new.features["image"], strict=True) if not x.any()] == ["lost", "bare"]
+    assert new.ids == ["whole", "unread", "lost"] and new.titles == ["Grey rug", "zzz yyy", "Red lamp"]
+    assert [name for name, x in zip(new.ids, new.features["text"], strict=True) if not x.any()] == ["unread"]
+    assert [name for name, x in zip(new.ids, new.features["image"], strict=True) if not x.any()] == ["lost"]
     told = "\n".join(new.notes)
     for words in (
         "text: a text without words that the catalogue shares: 1, first in row unread (zzz yyy)",
         "image: a file that is not there: 1, first in row lost",
-        "text: 2 of 4 lack it, first unread",
-        "image: 2 of 4 lack it, first lost",
-        "1 have nothing to know them by, first bare",
+        "text: 1 of 3 lack it, first unread",
+        "image: 1 of 3 lack it, first lost",
+        "1 have nothing to know them by and are left out, first bare",
     ):
         assert words in told
     only_text = new_items.read(bundle, write(shop / "texts.csv", [row(3, "t")[:4]], COLUMNS[:4]))
@@ -296,13 +297,33 @@ def test_a_table_that_does_not_fit_is_one_sentence(bundle, shop):
         (
             [["a", "zzz", "", ""]],
             ["sku", "name", "blurb", "category"],
-            "text: tfidf: none of the 1 rows .* leave them empty",
+            "text: tfidf: none of 1 can be encoded .*first a: zzz.*; mend these",
         ),
-        ([["a", "Red lamp", "", "", "gone.png"]], COLUMNS, "image: colours: none of the 1 rows .* not there.*gone.png"),
+        (
+            [["bare", "", "", "", ""], ["a", "zzz", "", "", "gone.png"]],
+            COLUMNS,
+            "image: colours: none of 1 can .* not there: 1, first a: .*gone.png.; text: tfidf: none of 1 can",
+        ),
     ):
         with pytest.raises(SeaError, match=words) as caught:
             new_items.read(bundle, write(shop / "wrong.csv", rows, columns))
         assert "\n" not in str(caught.value)
+
+
+def test_a_modality_of_which_nothing_can_be_encoded_counts_as_missing(bundle, shop):
+    rows = [["bare", "", "", "", ""], [*row(3, "a")[:4], "gone.png"], [*row(5, "b")[:4], "lost.png"]]
+    new = new_items.read(bundle, write(shop / "blind.csv", rows))
+    assert new.ids == ["a", "b"] and not new.features["image"].any()
+    places = [3, 5]
+    np.testing.assert_allclose(new.features["text"], stored(bundle, "text")[0][places], atol=1e-5)
+    told = "\n".join(new.notes)
+    assert "image: colours: none of 2 can be encoded (a file that is not there: 2, first a: " in told
+    assert "image: 2 of 2 lack it, first a; the catalogue's mean stands in" in told
+    found, notes = new_items.encode(bundle, {"text": ["zzz", "yyy"], "image": ["", shop / "pics" / "3.png"]})
+    assert not found["text"].any() and found["image"].any(axis=1).tolist() == [False, True]
+    assert any("text: tfidf: none of 2 can be encoded" in note and "first 0: zzz" in note for note in notes)
+    with pytest.raises(SeaError, match="new items: no content gives a row"):
+        new_items.encode(bundle, {"text": [None]})
 
 
 # What is recorded.
@@ -444,12 +465,41 @@ def test_held_out_rows_of_the_raw_demo_are_recommended(late):
     (folder / "strange.csv").write_text("sku,title\na,b\n")
     fails("has no column item_id", f"--new_items={folder / 'strange.csv'}")
     (folder / "gone.csv").write_text("item_id,title,description,image\na,,,no/such.png\n")
-    fails("none of the 1 rows can be encoded (a file that is not there", f"--new_items={folder / 'gone.csv'}")
+    fails(
+        "image: colours: none of 1 can be encoded (a file that is not there: 1, first a:",
+        f"--new_items={folder / 'gone.csv'}",
+    )
     (folder / "words.csv").write_text("item_id,title,description,image\na,qqq,,\n")
     fails("a text without words that the catalogue shares", f"--new_items={folder / 'words.csv'}")
     fails("no such file or directory", f"--new_items={folder / 'nowhere.csv'}")
     fails("--image_root says how new items are read", "--image_root=raw")
     fails("'text' is no encoder of text", f"--new_items={folder / 'raw' / 'new.csv'}", "--text_encoder=text")
+    new = f"--new_items={folder / 'raw' / 'new.csv'}"
+    fails("--save says how new items are read or kept", f"--save={folder / 'x.npz'}")
+    fails("must end in .csv, .jsonl or .parquet", new, f"--output={folder / 'lists.txt'}")
+    fails("name one file", new, f"--save={folder / 'new.csv'}")
+    fails("lies in the run's folder", new, f"--save={folder / 'run' / 'x.npz'}")
+    (folder / "exclude.txt").write_text("item1\nitem0\n")
+    fails("names item 'item0' in line 2", new, f"--exclude={folder / 'exclude.txt'}")
+    assert not (folder / "x.npz").exists()
+
+
+def test_a_recommender_with_new_items_is_kept(late):
+    """With --save alone no lists are written; the file recommends what `embed_items` gives."""
+    folder, held = late
+    (folder / "exclude.txt").write_text("item1\n\nitem2\n")
+    done = run(
+        "experiments/recommend.py", f"--workdir={folder / 'run'}", f"--new_items={folder / 'raw' / 'new.csv'}",
+        f"--save={folder / 'grown.npz'}", f"--exclude={folder / 'exclude.txt'}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"wrote a recommender of 60 items to {folder / 'grown.npz'}\n"
+    made, opened = Recommender.load(folder / "grown.npz"), sea_jax.open_run(folder / "run")
+    assert made.item_ids.tolist()[-6:] == held
+    new = new_items.read(opened.bundle(), folder / "raw" / "new.csv")
+    expected = opened.embed_items(new.features, exclude=["item1", "item2"])
+    np.testing.assert_allclose(made.item_vectors[-6:], expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(expected - opened.embed_items(new.features)).max() > 1e-4
 
 
 def test_a_run_opens_with_its_bundle_made_before_or_after_encoders_were_kept(late):

@@ -40,6 +40,14 @@ class Problem(NamedTuple):
     example: str
 
 
+class NothingEncoded(SeaError):
+    """None of the rows can be encoded; `problems` says why, by kind."""
+
+    def __init__(self, message: str, problems: dict[str, Problem]):
+        super().__init__(message)
+        self.problems = problems
+
+
 @dataclasses.dataclass(frozen=True)
 class Encoded:
     """Rows of numbers.
@@ -125,7 +133,7 @@ class Encoder:
           report: called with (done, total) contents as they are done.
           cache: where rows are kept by content and looked for first.
           root: the folder that paths are relative to and must not leave; without it they are taken as they are.
-        Raises: SeaError if no row can be encoded.
+        Raises: SeaError, where no row can be encoded a NothingEncoded.
         """
         if not len(rows):
             raise SeaError(f"{self.name}: there are no rows to encode.")
@@ -218,9 +226,10 @@ class _Walk:
         width = next((len(row) for good in found for row in good), None)
         if width is None:
             kind, problem = next(iter(problems.items()))
-            raise SeaError(
+            raise NothingEncoded(
                 f"{self.encoder.name}: none of the {len(found)} rows can be encoded "
-                f"({kind}: {problem.count}, first in row {problem.row}{': ' * bool(problem.example)}{problem.example})."
+                f"({kind}: {problem.count}, first in row {problem.row}{': ' * bool(problem.example)}{problem.example}).",
+                problems,
             )
         self.encoder.width = width
         features = np.zeros((len(found), width), np.float32)
