@@ -133,7 +133,7 @@ def prepare(
     check_fits(config, bundle)
     config = resolved(config)
     if like is not None and serves(like, bundle, config):
-        arguments = parallel.place(datas.arguments(config), None, like.layout)
+        arguments = parallel.place_arguments(datas.arguments(config), like.layout)
         run = like._replace(config=config, data=like.data._replace(arguments=arguments))
         run = run._replace(model=make_model(bundle, config, run.layout.parts, run.layout.axis))
         return run._replace(progress=beginning(run, start))

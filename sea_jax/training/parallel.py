@@ -174,6 +174,11 @@ def place(tree, axes, layout: Layout):
     return on_devices(lambda x: x, layout, (axes,), axes)(tree)
 
 
+def place_arguments(values: dict, layout: Layout) -> dict:
+    """What every device has whole, where `place` put it; pmap spreads what the host gives, and cannot place that alone."""
+    return jax.device_put(values, jax.local_devices()[0]) if layout.axis is None else values
+
+
 def place_state(state, divided, layout: Layout):
     """An undivided state, or a part of one, on the devices."""
     return place(divide(state, divided, layout), axes_of(divided), layout)
@@ -190,15 +195,16 @@ def place_ranking(shares: list[RankingData], layout: Layout) -> RankingData:
 
 
 def place_data(shares: list[Data], layout: Layout, features: str = "device") -> Data:
-    """Each device's share on that device, one device's features on the host if `features` says so; interactions on all."""
+    """Each device's share on that device, one device's features on the host if `features` says so."""
     if layout.axis is None:
         if features == "device":
             return place(shares[0], datas.AXES, layout)
         memory = jax.sharding.SingleDeviceSharding(jax.local_devices()[0], memory_kind="pinned_host")
         data = place(shares[0]._replace(features={}), datas.AXES, layout)
         return data._replace(features=jax.device_put(shares[0].features, memory))
-    divided = stack_local([share._replace(interactions=None) for share in shares], layout)
-    return place(divided._replace(interactions=shares[0].interactions), datas.AXES, layout)
+    whole = {name: getattr(shares[0], name) for name, axis in datas.AXES._asdict().items() if axis is None}
+    divided = stack_local([share._replace(**dict.fromkeys(whole)) for share in shares], layout)
+    return place(divided._replace(**whole), datas.AXES, layout)
 
 
 class Programs(NamedTuple):
