@@ -106,13 +106,9 @@ def duration(seconds: float) -> str:
     """Seconds for a person."""
     if math.isnan(seconds):
         return "?"
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def write(plans: dict[str, tables.Plan], records: dict[str, dict]) -> None:

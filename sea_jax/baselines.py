@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from sea_jax.adjacency import nearest_items
 from sea_jax.arrays import Array
 from sea_jax.bundle import Bundle
-from sea_jax.config import METRICS, checked, setting
+from sea_jax.config import check_monitor, checked, setting
 from sea_jax.errors import SeaError
 from sea_jax.recommender import Recommender
 
@@ -66,9 +66,7 @@ class Baseline:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
-        name, _, k = self.monitor.partition("@")
-        if name not in METRICS or k not in map(str, self.topk):
-            raise SeaError(f"--monitor={self.monitor} must be one of {', '.join(METRICS)}, @ and a cut-off of --topk.")
+        check_monitor(self.monitor, self.topk)
 
 
 def make(bundle: Bundle, settings: Baseline) -> Recommender:

@@ -207,15 +207,18 @@ class Config:
         for name, value in (ELSE | OWN_DEFAULTS[self.backbone]).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        name, _, k = self.monitor.partition("@")
-        if name not in METRICS or not re.fullmatch(r"[1-9]\d*", k):
-            raise SeaError(
-                f"--monitor={self.monitor} is no metric; write one of {', '.join(METRICS)}, @ and a cut-off."
-            )
-        if int(k) not in self.topk:
-            raise SeaError(f"--monitor={self.monitor} needs --topk to contain {k}; it is {shown(self.topk)}.")
+        check_monitor(self.monitor, self.topk)
         if self.devices != "all" and not re.fullmatch(r"[1-9]\d{0,8}", self.devices):
             raise SeaError(f"--devices={self.devices} must be a positive number or all.")
+
+
+def check_monitor(monitor: str, topk: tuple[int, ...]) -> None:
+    """Raises SeaError for a metric that is none, or whose cut-off is not measured."""
+    name, _, k = monitor.partition("@")
+    if name not in METRICS or not re.fullmatch(r"[1-9]\d*", k):
+        raise SeaError(f"--monitor={monitor} is no metric; write one of {', '.join(METRICS)}, @ and a cut-off.")
+    if int(k) not in topk:
+        raise SeaError(f"--monitor={monitor} needs --topk to contain {k}; it is {shown(topk)}.")
 
 
 def kind_of(field: dataclasses.Field) -> tuple[type, bool]:

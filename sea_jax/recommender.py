@@ -161,7 +161,8 @@ class Recommender:
 
         Item weights and item scores: exactly what a user with these items would be given. Vectors: of a graph model what
         propagation gives a user with these edges and no vector of their own; of others, and of a basket with an item that
-        the graph has no row for (see `with_items`), a ridge regression (sea_jax/baskets.py). Members: each one's own scores of the basket, standardised and added.
+        the graph has no row for (see `with_items`), a ridge regression (sea_jax/baskets.py). Members: each one's own scores
+        of the basket, standardised and added.
 
         Args:
           items: the basket, an id or several; repetitions count once, with the last weight.

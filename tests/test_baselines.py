@@ -154,7 +154,7 @@ def test_the_folder_is_a_run(demo, tmp_path):
         (lambda: opened.parameters(), "has no checkpoints"),
         (lambda: sea_jax.fit(bundle, workdir=folder), "has no checkpoints"),
         (lambda: Baseline(ridge=0.0), "--ridge=0.0 must be above 0"),
-        (lambda: Baseline(monitor="recall@7"), "--monitor=recall@7 must be one of"),
+        (lambda: Baseline(monitor="recall@7"), "--monitor=recall@7 needs --topk"),
     ):
         with pytest.raises(SeaError, match=words):
             wrong()

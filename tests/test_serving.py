@@ -115,6 +115,17 @@ def test_diversity_goes_by_features_where_there_are_any():
         assert answer.json() == {"error": "This service does not know which items are alike; ask without diversity."}
 
 
+def test_features_that_cannot_be_read_name_no_file():
+    def content():
+        raise SeaError("/secret/place/features.npz is damaged.")
+
+    with TestClient(application(Answers(made(), content=content))) as client:
+        answer = client.get("/recommend?user=102&diversity=0.7")
+        check_refusal(answer)
+        assert answer.status_code == 400 and "secret" not in answer.text
+        assert names(client.get("/recommend?user=102&k=6")) == by_hand(2, 6)
+
+
 def test_features_of_the_bundle_are_found(demo, tmp_path):
     bundle = bundles.load(demo)
     found = Recommender.from_vectors(

@@ -173,9 +173,15 @@ class Answers:
         """The diversity that is asked for, and the rows that it goes by."""
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
             raise Refused(400, "diversity must be a number from 0 to 1.")
-        if share and self._content is None and self.made.item_scores is not None:
+        if not share:
+            return share, None
+        try:
+            rows = self._content
+        except (SeaError, OSError) as error:  # which names files of this machine
+            raise Refused(400, "The features of the items cannot be read; ask without diversity.") from error
+        if rows is None and not self.made.knows_similarity:
             raise Refused(400, "This service does not know which items are alike; ask without diversity.")
-        return share, self._content if share else None
+        return share, rows
 
     def _wishes(self, asked: Question) -> tuple[Control, dict]:
         if not isinstance(asked.boosts, Mapping) or len(asked.boosts) > LARGEST_LIST:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from sea_jax import blending, files
 from sea_jax import bundle as bundles
 from sea_jax.bundle import Bundle
-from sea_jax.config import METRICS, checked, setting
+from sea_jax.config import check_monitor, checked, setting
 from sea_jax.errors import SeaError
 from sea_jax.evaluation import by_user
 from sea_jax.recommender import BLOCK_BYTES, Recommender
@@ -45,9 +45,7 @@ class Blend:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, checked(field, getattr(self, field.name)))
-        name, _, k = self.monitor.partition("@")
-        if name not in METRICS or k not in map(str, self.topk):
-            raise SeaError(f"--monitor={self.monitor} must be one of {', '.join(METRICS)}, @ and a cut-off of --topk.")
+        check_monitor(self.monitor, self.topk)
         if self.weights and not any(self.weights):
             raise SeaError("--weights are all 0; one at least must be above.")
 

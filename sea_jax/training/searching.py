@@ -85,8 +85,8 @@ def search(
             study.sampler = sampler(sampler_seed, done)
             trial = study.ask()
             record = _try(study, trial, bundle, dataclasses.replace(config, **suggest(trial, space)), kept, stop)
-            report(record)
             _write(folder, study, config, space)
+            report(record)
         found = _write(folder, study, config, space)
     if found is None:
         raise SeaError("no trial has come to its end with a finite loss; choose a space of smaller learning rates.")
@@ -103,9 +103,9 @@ def _check_free(folder: Path) -> None:
 
 
 def _claim(folder, config, bundle, space, prune, sampler_seed) -> None:
-    place = {"workdir": "", "data_dir": "", "compilation_cache_dir": ""}
+    defining = [field.name for field in dataclasses.fields(Config) if field.metadata["numbers"]]
     record = {
-        "config": dataclasses.asdict(config) | place,
+        "config": {name: getattr(config, name) for name in (*defining, "epochs")},
         "space": {name: of._asdict() for name, of in space.items()},
         "prune": prune,
         "sampler_seed": sampler_seed,

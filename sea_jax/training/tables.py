@@ -270,11 +270,9 @@ def settings_of(
 
 def start_of(plan: Plan, row: Row) -> Config:
     """The settings that a row's search begins with: the common ones, the backbone's own, the row's."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    own = {
-        name: defaults[name] for name, value in defaults.items() if value is None
-    }  # of the backbone, not of `common`'s
-    return dataclasses.replace(plan.common, **own | dict(row.settings))
+    # What a backbone has of its own is open again: the common settings have another's.
+    open_again = {field.name: None for field in dataclasses.fields(Config) if field.default is None}
+    return dataclasses.replace(plan.common, **open_again | dict(row.settings))
 
 
 def seconds_of(plan: Plan, row: Row) -> tuple[list[float], list[float]]:
