@@ -9,13 +9,16 @@ from pathlib import Path
 
 from sea_jax import bundle as bundles
 from sea_jax import cli
+from sea_jax.adjacency import SIMILARITIES
 from sea_jax.raw.mmrec import convert
 
 
 def main(argv: list[str]) -> int:
     del argv
     values = cli.FLAGS
-    bundle = convert(Path(values.source), values.modalities, values.knn_k_max, values.name, values.missing)
+    bundle = convert(
+        Path(values.source), values.modalities, values.knn_k_max, values.name, values.missing, values.similarity
+    )
     bundles.save(bundle, values.output)
     print(bundles.describe(bundle))
     print(f"wrote {values.output}")
@@ -28,6 +31,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", None, "folder to write the bundle into", required=True)
     flags.DEFINE_list("modalities", [], "modalities to keep, in this order; all, image first, by default")
     flags.DEFINE_integer("knn_k_max", 20, "nearest items kept per item and modality; training may use fewer")
+    flags.DEFINE_enum(
+        "similarity", "cosine", SIMILARITIES, "what nearest means: cosine of features, or of standardised columns"
+    )
     flags.DEFINE_string("name", "", "name of the dataset; that of the .inter file by default")
     flags.DEFINE_string(
         "missing", "", "keep rows that say nothing out of neighbours and losses; filled by: mean, neighbours"

@@ -5,6 +5,7 @@ import scipy.sparse
 from jaxtyping import Bool, Float, Int, Shaped
 
 Neighbours = tuple[Int[np.ndarray, "items k"], Float[np.ndarray, "items k"]]
+SIMILARITIES = ("cosine", "standardised")
 
 
 def normalised_adjacency(train: Int[np.ndarray, "n 2"], num_users: int, num_items: int) -> scipy.sparse.csr_matrix:
@@ -25,6 +26,30 @@ def normalised_adjacency(train: Int[np.ndarray, "n 2"], num_users: int, num_item
     degree = np.maximum(np.diff(matrix.indptr), 1)
     matrix.data /= np.sqrt(degree[matrix.indices] * np.repeat(degree, np.diff(matrix.indptr)))
     return matrix.astype(np.float32)
+
+
+def comparable(
+    rows: Shaped[np.ndarray, "n d"], catalogue: Shaped[np.ndarray, "items d"], similarity: str = "standardised"
+) -> Shaped[np.ndarray, "n d"]:
+    """The rows whose cosine is the similarity of items.
+
+    cosine: as they are. standardised: (x - mean) / deviation by column, both over the catalogue, a constant column 0: where
+    all rows point nearly one way, what they share then counts for nothing.
+
+    Args:
+      rows: (n, d) features, of the catalogue or of new items.
+      catalogue: (I, d) features of the items that have such.
+    Returns: (n, d); float64 if standardised.
+
+    >>> comparable(np.array([[9.0, 5.0], [7.0, 5.0]]), np.array([[9.0, 5.0], [7.0, 5.0]])).tolist()
+    [[1.0, 0.0], [-1.0, 0.0]]
+    """
+    if similarity == "cosine":
+        return rows
+    known = np.asarray(catalogue, np.float64)
+    spread = known.std(axis=0)
+    constant = known.max(axis=0) == known.min(axis=0)
+    return np.where(constant, 0, (rows - known.mean(axis=0)) / np.where(constant, 1, spread))
 
 
 def nearest_items(

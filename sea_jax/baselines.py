@@ -13,7 +13,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 from jaxtyping import Float, Int
 
-from sea_jax.adjacency import nearest_items
+from sea_jax.adjacency import comparable, nearest_items
 from sea_jax.arrays import Array
 from sea_jax.bundle import Bundle
 from sea_jax.config import check_monitor, checked, setting
@@ -138,9 +138,7 @@ def content_knn(features: dict[str, Float[np.ndarray, "items _"]], neighbours: i
 
 def standardised(features: Float[np.ndarray, "items d"]) -> Float[np.ndarray, "items d"]:
     """Columns of mean 0 and deviation 1, then rows of length 1; constant columns and zero rows are zeros."""
-    x = features.astype(np.float64)
-    spread = x.std(axis=0)
-    x = (x - x.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    x = comparable(features, features)
     length = np.linalg.norm(x, axis=1, keepdims=True)
     return (x / np.where(length > 0, length, 1)).astype(np.float32)
 

@@ -130,6 +130,7 @@ def build(
     features: Mapping[str, np.ndarray],
     *,
     knn_k_max: int = 20,
+    similarity: str = "cosine",
     user_ids: np.ndarray | None = None,
     item_ids: np.ndarray | None = None,
     missing: Mapping[str, np.ndarray] | None = None,
@@ -147,6 +148,7 @@ def build(
       num_users, num_items: U, I.
       features: by modality, in the order to keep, (I, d_m), finite.
       knn_k_max: nearest items kept per item and modality.
+      similarity: what nearest means, see `adjacency.comparable`; items that lack a modality are nobody's standardised neighbours.
       user_ids, item_ids: original ids.
       missing: by modality, (I,) bool, the items that lack it (their rows stand in for what is not known).
       honour_missing: whether such items stay out of that modality's neighbours and losses.
@@ -157,6 +159,8 @@ def build(
     num_users, num_items = (_count(value, what) for value, what in ((num_users, "num_users"), (num_items, "num_items")))
     if _count(knn_k_max, "knn_k_max") < 1:
         raise SeaError(f"--knn_k_max={knn_k_max} must be at least 1.")
+    if similarity not in adjacency.SIMILARITIES:
+        raise SeaError(f"--similarity={similarity} is not one of {', '.join(adjacency.SIMILARITIES)}.")
     unknown = set(splits) - set(SPLITS)
     if unknown or "train" not in splits:
         raise SeaError(f"splits must be train and perhaps valid and test; they are {', '.join(map(str, splits))}.")
@@ -165,10 +169,11 @@ def build(
         raise SeaError("features is empty; give at least one modality, such as {'text': array of (items, width)}.")
     features = {key: _features(key, x, num_items) for key, x in features.items()}
     missing = {key: np.asarray(mask, bool) for key, mask in (missing or {}).items() if np.any(mask)}
-    neighbours = {
-        key: adjacency.nearest_items(x, knn_k_max, missing.get(key) if honour_missing else None)
-        for key, x in features.items()
-    }
+    neighbours = {}
+    for key, x in features.items():
+        known = x[~missing[key]] if key in missing else x
+        absent = missing.get(key) if honour_missing or similarity != "cosine" else None
+        neighbours[key] = adjacency.nearest_items(adjacency.comparable(x, known, similarity), knn_k_max, absent)
     manifest = {
         "schema": SCHEMA,
         "name": str(name),
@@ -178,6 +183,7 @@ def build(
         "modalities": {key: x.shape[1] for key, x in features.items()},
         "modality_order": list(features),
         "knn_k_max": int(knn_k_max),
+        "similarity": similarity,
         "honour_missing": bool(honour_missing),
         "item_graph": {"k": min(10, int(knn_k_max)), "weights": adjacency.default_weights(tuple(features))},
         **(notes or {}),
@@ -481,6 +487,8 @@ def describe(bundle: Bundle) -> str:
     named = np.bincount(np.concatenate([getattr(bundle, split)[:, 1] for split in SPLITS]), minlength=items)
     if not named.all():
         lines.append(f"  {(named == 0).sum()} items that no interaction names")
+    if (similarity := bundle.manifest.get("similarity", "cosine")) != "cosine":
+        lines.append(f"  nearest items by {similarity} columns")
     lines += [f"  {name}: {mask.sum()} items lack it" for name, mask in bundle.missing.items()]
     for step in bundle.manifest.get("steps", []):
         changed = [f"{name} {step[name][0]:,} -> {step[name][1]:,}" for name in ("interactions", "users", "items")]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from sea_jax import adjacency
 
@@ -115,6 +116,18 @@ def test_all_zero_rows_are_similar_to_nothing():
     indices, similarities = adjacency.nearest_items(np.zeros((3, 2), np.float32), 2)
     assert indices.tolist() == [[0, 1], [1, 0], [2, 0]]
     assert not similarities.any()
+
+
+def test_standardised_columns_are_scipys_and_constant_ones_say_nothing(rng):
+    catalogue = (rng.normal(size=(50, 6)) * np.logspace(-3, 3, 6) + 100).astype(np.float32)
+    catalogue[:, 2] = 0.1
+    expected = scipy.stats.zscore(np.delete(catalogue, 2, 1).astype(np.float64))
+    found = adjacency.comparable(catalogue, catalogue)
+    np.testing.assert_allclose(np.delete(found, 2, 1), expected, rtol=1e-9, atol=1e-9)
+    assert not found[:, 2].any()
+    new = np.full((1, 6), 7.0)
+    assert adjacency.comparable(new, catalogue)[0, 2] == 0
+    assert adjacency.comparable(new, catalogue, "cosine") is new
 
 
 @pytest.mark.parametrize("block", [2, 1024])

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import scipy.sparse
+import scipy.stats
 
 from data_prep.from_mmrec import convert
 from sea_jax import bundle as bundles
@@ -44,6 +45,37 @@ def test_a_bundle_of_schema_1_still_loads(mmrec, saved):
     found = bundles.load(saved)
     assert found.item_ids.tolist() == [f"B00{n}" for n in range(9)]
     assert found.missing == found.times == found.shown == {}
+
+
+@pytest.mark.parametrize("honoured", [True, False])
+def test_nearest_by_standardised_columns(rng, tmp_path, honoured):
+    """By hand: z-scores over the items that have the modality, the others neither neighbours nor with any."""
+    x = rng.normal(size=(30, 5)) * np.logspace(-1, 1, 5) + 50
+    lacking = np.arange(30) % 7 == 3
+    x[lacking] = x[~lacking].mean(axis=0)
+    z = scipy.stats.zscore(x[~lacking])
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    numbers = np.flatnonzero(~lacking)
+    expected = numbers[np.argsort(-(z @ z.T), axis=1)[:, :4]]
+
+    def made(**settings):
+        pairs = {"train": np.array([[0, 1], [1, 2]])}
+        missing = {"text": lacking}
+        return bundles.build(
+            "small", pairs, 2, 30, {"text": x}, knn_k_max=4, missing=missing, honour_missing=honoured, **settings
+        )
+
+    made(similarity="standardised").save(tmp_path / "small")
+    found = bundles.load(tmp_path / "small")
+    np.testing.assert_array_equal(found.neighbours["text"][0][numbers], expected)
+    np.testing.assert_array_equal(
+        found.neighbours["text"][0][lacking], np.repeat(np.flatnonzero(lacking)[:, None], 4, 1)
+    )
+    np.testing.assert_array_equal(found.features["text"], x.astype(np.float32))
+    assert "nearest items by standardised columns" in bundles.describe(found)
+    assert (made().neighbours["text"][0][numbers] != expected).any()
+    with pytest.raises(SeaError, match="--similarity=euclid is not one of cosine, standardised"):
+        made(similarity="euclid")
 
 
 def test_what_schema_2_adds_survives(tmp_path, rng):

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sea_jax import adjacency
 from sea_jax import bundle as bundles
 from sea_jax.errors import SeaError
 from sea_jax.raw.mmrec import convert, read_interactions
@@ -29,6 +31,15 @@ def test_convert_save_load(mmrec, tmp_path):
         "adjacency.npz", "features.npz", "ids.npz", "interactions.npz", "item_graph.npz", "item_neighbours.npz",
         "manifest.json",
     ]  # fmt: skip
+
+
+def test_the_similarity_asked_for_is_the_bundles(mmrec, tmp_path):
+    command = [sys.executable, "data_prep/from_mmrec.py", f"--source={mmrec}", f"--output={tmp_path / 'out'}"]
+    subprocess.run([*command, "--similarity=standardised"], check=True, capture_output=True)
+    found = bundles.load(tmp_path / "out")
+    assert found.manifest["similarity"] == "standardised"
+    expected = adjacency.nearest_items(scipy.stats.zscore(np.load(mmrec / "text_feat.npy").astype(np.float64)), 20)
+    np.testing.assert_array_equal(found.neighbours["text"][0], expected[0])
 
 
 def test_any_modalities_in_the_order_named(mmrec, rng):

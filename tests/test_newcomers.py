@@ -11,7 +11,7 @@ import sea_jax
 from sea_jax import adjacency, baskets
 from sea_jax.config import Config
 from sea_jax.errors import SeaError
-from sea_jax.training import closed_forms, loop
+from sea_jax.training import closed_forms, loop, newcomers
 
 USERS, ITEMS, COLD = 20, 30, 29
 
@@ -96,6 +96,26 @@ def test_lists_of_new_items_are_those_of_the_catalogue(rng, absent):
     found = adjacency.nearest_of_new(x[39:], x[:39], 7, lacking[39:], lacking[:39], block=1)
     np.testing.assert_array_equal(found[0][0], expected[0][39])
     np.testing.assert_allclose(found[1][0], expected[1][39], atol=1e-6)
+
+
+def test_new_items_of_a_standardised_dataset_are_compared_as_the_catalogue_is(rng):
+    """By hand: its columns' z-scores with the catalogue's mean and deviation."""
+    x = {"image": rng.normal(size=(ITEMS, 6)) + 20, "text": rng.normal(size=(ITEMS, 5)) * np.logspace(-1, 1, 5)}
+    x["image"][3] = 0
+    pairs = np.unique(rng.integers(0, [USERS, ITEMS], size=(150, 2)), axis=0)
+    bundle = sea_jax.build(
+        "tiny", train=pairs, features=x, item_ids=range(ITEMS), user_ids=range(USERS), similarity="standardised"
+    )
+    new = {"image": rng.normal(size=(2, 6)) + 20, "text": np.zeros((2, 5))}
+    found = newcomers.extended(bundle, new, np.zeros(ITEMS, bool)).neighbours
+    known = np.delete(x["image"], 3, 0)
+    mean, deviation = known.mean(axis=0), known.std(axis=0)
+    unit = [(rows - mean) / deviation for rows in (new["image"], known)]
+    unit = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in unit]
+    nearest = np.delete(np.arange(ITEMS), 3)[np.argsort(-(unit[0] @ unit[1].T), axis=1)[:, :19]]
+    np.testing.assert_array_equal(found["image"][0][ITEMS:, 1:], nearest)
+    np.testing.assert_array_equal(found["image"][0][:ITEMS], bundle.neighbours["image"][0])
+    np.testing.assert_array_equal(found["text"][0][ITEMS:], [[ITEMS] * 20, [ITEMS + 1] * 20])  # they have no text
 
 
 def test_a_modality_that_lacks_is_the_mean_and_an_item_without_any_lists_itself(bundle):

@@ -23,6 +23,7 @@ def build(
     titles: Any = None,
     categories: Any = None,
     knn_k_max: int = 20,
+    similarity: str = "cosine",
 ) -> Bundle:
     """A bundle from pairs of original ids and features.
 
@@ -35,6 +36,7 @@ def build(
       item_ids: the items in the order of the features' rows; 0 to I - 1 by default.
       titles, categories: of the items, for showing and for lists of some categories; "" for none.
       knn_k_max: nearest items kept per item and modality.
+      similarity: what nearest means: "cosine" of features, or of "standardised" columns.
     Raises: SeaError for anything that does not fit together.
 
     What was repaired (pairs listed twice, rows that are not finite) stands in `bundle.manifest["repairs"]`.
@@ -86,6 +88,7 @@ def build(
         count,
         arrays,
         knn_k_max=knn_k_max,
+        similarity=similarity,
         user_ids=users,
         item_ids=items,
         missing=missing,

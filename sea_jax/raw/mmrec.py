@@ -18,7 +18,12 @@ MAPS = {"user": ("u_id_mapping.csv", "user_id", "userID"), "item": ("i_id_mappin
 
 
 def convert(
-    source: Path, modalities: Sequence[str] = (), knn_k_max: int = 20, name: str = "", missing: str = ""
+    source: Path,
+    modalities: Sequence[str] = (),
+    knn_k_max: int = 20,
+    name: str = "",
+    missing: str = "",
+    similarity: str = "cosine",
 ) -> Bundle:
     """The bundle of an MMRec folder.
 
@@ -29,6 +34,7 @@ def convert(
       name: of the dataset; that of the .inter file by default.
       missing: "" records rows that say nothing as missing and weighs them like others, as the published numbers do;
         "mean" or "neighbours" fills them so and keeps them out of that modality's neighbours and losses.
+      similarity: what nearest means, see `adjacency.comparable`.
     Raises: SeaError for anything that does not fit.
     """
     if not source.is_dir():
@@ -84,6 +90,7 @@ def convert(
         num_items,
         features,
         knn_k_max=knn_k_max,
+        similarity=similarity,
         user_ids=read_ids(source, "user", num_users),
         item_ids=read_ids(source, "item", num_items),
         missing=masks,

@@ -71,6 +71,7 @@ def prepare(source: Source, recipe: Recipe, skips: Skips, tell: Tell = silent) -
         len(table.item_ids),
         features,
         knn_k_max=recipe.knn_k_max,
+        similarity=recipe.similarity,
         user_ids=np.array(table.user_ids, np.str_),
         item_ids=np.array(table.item_ids, np.str_),
         missing=missing,

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from sea_jax.adjacency import SIMILARITIES
 from sea_jax.config import checked, setting
 from sea_jax.errors import SeaError
 from sea_jax.raw.splits import RULES
@@ -49,6 +50,10 @@ class Recipe:
 
     name: str = setting("", "of the dataset; without: that of the interactions' file")
     knn_k_max: int = setting(20, "nearest items kept per item and modality; training may use fewer", low=1)
+    similarity: str = setting(
+        "cosine", "what nearest means: cosine of features, or of features whose columns are standardised",
+        choices=SIMILARITIES,
+    )  # fmt: skip
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -88,7 +88,8 @@ def extended(bundle: Bundle, features: Mapping[str, Any], barred: Bool[np.ndarra
         raise SeaError(f"features {what}; the modalities are {', '.join(bundle.modalities)}.")
     given = {name: _rows(name, features.get(name), width) for name, width in bundle.widths}
     count = max(len(x) for x in given.values() if x is not None)
-    honoured = bundle.manifest.get("honour_missing", False)
+    similarity = bundle.manifest.get("similarity", "cosine")
+    apart = bundle.manifest.get("honour_missing", False) or similarity != "cosine"
     tables, missing, neighbours = {}, {}, {}
     for name, width in bundle.widths:
         x = np.zeros((count, width), np.float32) if given[name] is None else given[name]
@@ -101,7 +102,8 @@ def extended(bundle: Bundle, features: Mapping[str, Any], barred: Bool[np.ndarra
         x = np.where(absent[:, None], old[~lacking].mean(axis=0, dtype=np.float64), x).astype(np.float32)
         tables[name], missing[name] = np.concatenate([old, x]), np.concatenate([lacking, absent])
         indices, similarities = bundle.neighbours[name]
-        nearest = adjacency.nearest_of_new(x, old, indices.shape[1], absent & honoured, barred | (lacking & honoured))
+        new, known = (adjacency.comparable(rows, old[~lacking], similarity) for rows in (x, old))
+        nearest = adjacency.nearest_of_new(new, known, indices.shape[1], absent & apart, barred | (lacking & apart))
         neighbours[name] = tuple(np.concatenate(pair) for pair in zip((indices, similarities), nearest, strict=True))
     items = bundle.num_items + count
     return dataclasses.replace(
