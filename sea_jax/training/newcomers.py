@@ -98,11 +98,11 @@ def extended(bundle: Bundle, features: Mapping[str, Any], barred: Bool[np.ndarra
                 f"features[{name!r}] has {len(x)} rows and another modality {count}; give one for each item."
             )
         old, lacking = bundle.features[name], bundle.missing.get(name, np.zeros(bundle.num_items, bool))
-        absent = ~x.any(axis=1)
-        x = np.where(absent[:, None], old[~lacking].mean(axis=0, dtype=np.float64), x).astype(np.float32)
+        having, absent = old[~lacking], ~x.any(axis=1)
+        x = np.where(absent[:, None], having.mean(axis=0, dtype=np.float64), x).astype(np.float32)
         tables[name], missing[name] = np.concatenate([old, x]), np.concatenate([lacking, absent])
         indices, similarities = bundle.neighbours[name]
-        new, known = (adjacency.comparable(rows, old[~lacking], similarity) for rows in (x, old))
+        new, known = (adjacency.comparable(rows, having, similarity) for rows in (x, old))
         nearest = adjacency.nearest_of_new(new, known, indices.shape[1], absent & apart, barred | (lacking & apart))
         neighbours[name] = tuple(np.concatenate(pair) for pair in zip((indices, similarities), nearest, strict=True))
     items = bundle.num_items + count

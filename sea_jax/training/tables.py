@@ -347,7 +347,8 @@ def in_words(plan: Plan, row: Row, run: runs.Run) -> str:
         return ", ".join(f"{name} {shown(value)}" for name, value in row.settings.items())
     names = [name for file in row.space for name in read_space(plan.spaces / f"{file}.yaml", start_of(plan, row))]
     values = {name: getattr(run.config, name) for name in names}
-    return ", ".join(f"{name} {x:.3g}" if isinstance(x, float) else f"{name} {shown(x)}" for name, x in values.items())
+    words = ", ".join(f"{name} {x:.3g}" if isinstance(x, float) else f"{name} {shown(x)}" for name, x in values.items())
+    return words if plan.searched(row) or not row.space else f"{words} (its search is not in the folder)"
 
 
 def results(plan: Plan) -> list[tabulating.Result]:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,12 @@ def test_a_plan_carried_out(demo, plan):
     assert found["both"].rival == "ease"
     ease = closed_forms.run(bundle, tables.baselines.Baseline(model="ease"))
     assert found["ease"].test["recall@20"] == [ease.metrics["test"]["recall@20"]]
+    # Runs whose search is not there are shown as such.
+    assert "search" not in found["LightGCN"].settings
+    shutil.rmtree(plan.folder / "lightgcn" / "search")
+    found = {one.name: one for one in tables.results(plan)}
+    assert found["LightGCN"].settings.endswith("(its search is not in the folder)")
+    assert "search" not in found["SEA"].settings + found["one layer"].settings
 
 
 @pytest.mark.slow
