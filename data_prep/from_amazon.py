@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from sea_jax import bundle as bundles
-from sea_jax import cli
+from sea_jax import bundle_file, cli
 from sea_jax.errors import SeaError
 from sea_jax.raw import items as contents
 from sea_jax.raw import lines, tables
@@ -247,7 +247,7 @@ def source(
 def main(argv: list[str]) -> int:
     del argv
     values, recipe = cli.FLAGS, cli.from_flags(Recipe)
-    bundles.check_output(values.output)
+    bundle_file.check_output(values.output)
     skips, progress = Skips(values.strict), cli.Progress()
     found = source(
         values.reviews, values.meta, skips=skips, held={1: values.valid, 2: values.test}, vectors=values.image_features,
@@ -257,7 +257,7 @@ def main(argv: list[str]) -> int:
     if values.valid or values.test:
         recipe = dataclasses.replace(recipe, split="given")
     bundle = prepare(found, recipe, skips, progress)
-    bundles.save(bundle, values.output)
+    bundle.save(values.output)
     print(bundles.describe(bundle))
     print(f"wrote {values.output}")
     return 0

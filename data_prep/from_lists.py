@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sea_jax import bundle as bundles
-from sea_jax import cli
+from sea_jax import bundle_file, cli
 from sea_jax.errors import SeaError
 from sea_jax.raw.lines import Skips, Tell, silent
 from sea_jax.raw.prepare import Source, prepare
@@ -35,7 +35,7 @@ def source(
 def main(argv: list[str]) -> int:
     del argv
     values, recipe = cli.FLAGS, cli.from_flags(Recipe)
-    bundles.check_output(values.output)
+    bundle_file.check_output(values.output)
     skips, progress = Skips(values.strict), cli.Progress()
     found = source(
         values.train, skips=skips, held={1: values.valid, 2: values.test}, features=values.features, tell=progress
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     if values.valid or values.test:
         recipe = dataclasses.replace(recipe, split="given")
     bundle = prepare(found, recipe, skips, progress)
-    bundles.save(bundle, values.output)
+    bundle.save(values.output)
     print(bundles.describe(bundle))
     print(f"wrote {values.output}")
     return 0

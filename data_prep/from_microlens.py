@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sea_jax import bundle as bundles
-from sea_jax import cli
+from sea_jax import bundle_file, cli
 from sea_jax.errors import SeaError
 from sea_jax.raw import features as rows
 from sea_jax.raw import items as contents
@@ -84,7 +84,7 @@ def source(
         return found
 
     for modality in ready:
-        bundles.check_modality(modality)
+        bundle_file.check_modality(modality)
     table = dataclasses.replace(reader.table(), ordered=True)
     used = [pairs, *filter(None, (title_file,)), *ready.values()]
     return Source(Path(pairs).name.split("_")[0], table, read, used)
@@ -93,7 +93,7 @@ def source(
 def main(argv: list[str]) -> int:
     del argv
     values, recipe = cli.FLAGS, cli.from_flags(Recipe)
-    bundles.check_output(values.output)
+    bundle_file.check_output(values.output)
     skips, progress = Skips(values.strict), cli.Progress()
     found = source(
         values.pairs,
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> int:
         tell=progress,
     )
     bundle = prepare(found, recipe, skips, progress)
-    bundles.save(bundle, values.output)
+    bundle.save(values.output)
     print(bundles.describe(bundle))
     print(f"wrote {values.output}")
     return 0

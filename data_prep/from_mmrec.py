@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     bundle = convert(
         Path(values.source), values.modalities, values.knn_k_max, values.name, values.missing, values.similarity
     )
-    bundles.save(bundle, values.output)
+    bundle.save(values.output)
     print(bundles.describe(bundle))
     print(f"wrote {values.output}")
     return 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sea_jax import bundle as bundles
-from sea_jax import cli
+from sea_jax import bundle_file, cli
 from sea_jax.errors import SeaError
 from sea_jax.raw import items as contents
 from sea_jax.raw import lines, tables
@@ -154,7 +154,7 @@ def source(
                 found.features = had
             for column in (name for name, kind in known.items() if kind == "float_seq"):
                 modality = column.removesuffix("_emb").removesuffix("_feat")
-                bundles.check_modality(modality)
+                bundle_file.check_modality(modality)
                 found.features[modality] = vectors(path, column, key, ids, skips, tell)
         return found
 
@@ -165,14 +165,14 @@ def source(
 def main(argv: list[str]) -> int:
     del argv
     values, recipe = cli.FLAGS, cli.from_flags(Recipe)
-    bundles.check_output(values.output)
+    bundle_file.check_output(values.output)
     skips, progress = Skips(values.strict), cli.Progress()
     found, given = source(
         values.source, skips=skips, item_column=values.item_column, user_column=values.user_column,
         text_columns=values.text_columns, template=recipe.text_template, ratings=recipe.min_rating is not None, tell=progress, say=print,
     )  # fmt: skip
     bundle = prepare(found, dataclasses.replace(recipe, split="given") if given else recipe, skips, progress)
-    bundles.save(bundle, values.output)
+    bundle.save(values.output)
     print(bundles.describe(bundle))
     print(f"wrote {values.output}")
     return 0

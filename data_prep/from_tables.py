@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from sea_jax import bundle as bundles
-from sea_jax import cli
+from sea_jax import bundle_file, cli
 from sea_jax.errors import SeaError
 from sea_jax.raw import items as contents
 from sea_jax.raw import tables
@@ -130,7 +130,7 @@ def _usual_texts(table: tables.Layout) -> list[str]:
 def main(argv: list[str]) -> int:
     del argv
     values, recipe = cli.FLAGS, cli.from_flags(Recipe)
-    bundles.check_output(values.output)
+    bundle_file.check_output(values.output)
     skips, progress = Skips(values.strict), cli.Progress()
     named = {
         role: values[f"{role}_column"].value for role in (*ROLES, "item_id", "title", "category", "image", "audio")
@@ -146,7 +146,7 @@ def main(argv: list[str]) -> int:
     if values.valid or values.test:
         recipe = dataclasses.replace(recipe, split="given")
     bundle = prepare(found, recipe, skips, progress)
-    bundles.save(bundle, values.output)
+    bundle.save(values.output)
     print(bundles.describe(bundle))
     print(f"wrote {values.output}")
     return 0

@@ -16,7 +16,7 @@ from sea_jax.errors import SeaError
 @pytest.fixture
 def saved(mmrec, tmp_path):
     path = tmp_path / "bundle"
-    bundles.save(convert(mmrec), path)
+    convert(mmrec).save(path)
     return path
 
 
@@ -211,17 +211,17 @@ def test_a_full_disk_leaves_nothing_behind(mmrec, saved, monkeypatch):
 
     monkeypatch.setattr(scipy.sparse, "save_npz", full)
     with pytest.raises(OSError, match="No space left"):
-        bundles.save(dataclasses.replace(bundle), saved)
+        dataclasses.replace(bundle).save(saved)
     assert sorted(saved.parent.iterdir()) == before
     bundles.load(saved, verify_hashes=True)
 
 
 def test_saving_replaces_a_bundle_but_nothing_else(mmrec, saved, tmp_path):
-    bundles.save(convert(mmrec, ("text",)), saved)
+    convert(mmrec, ("text",)).save(saved)
     assert bundles.load(saved).modalities == ("text",)
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.txt").write_text("important")
     with pytest.raises(SeaError, match="is no bundle"):
-        bundles.save(convert(mmrec), other)
+        convert(mmrec).save(other)
     assert (other / "thesis.txt").read_text() == "important"

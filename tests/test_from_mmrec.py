@@ -19,7 +19,7 @@ from sea_jax.raw.mmrec import convert, read_interactions
 
 def test_convert_save_load(mmrec, tmp_path):
     bundle = convert(mmrec)
-    bundles.save(bundle, tmp_path / "out")
+    bundle.save(tmp_path / "out")
     loaded = bundles.load(tmp_path / "out", verify_hashes=True)
     assert loaded.modalities == ("image", "text")
     assert (loaded.num_users, loaded.num_items) == (6, 9)
@@ -186,7 +186,7 @@ def test_what_is_odd_but_right_is_read(mmrec):
 def test_modalities_of_names_that_numpy_minds(mmrec, tmp_path):
     (mmrec / "text_feat.npy").rename(mmrec / "allow_pickle_feat.npy")
     (mmrec / "image_feat.npy").rename(mmrec / "file_feat.npy")
-    bundles.save(convert(mmrec), tmp_path / "out")
+    convert(mmrec).save(tmp_path / "out")
     assert bundles.load(tmp_path / "out").modalities == ("allow_pickle", "file")
 
 
@@ -227,7 +227,7 @@ def test_outputs_that_cannot_be(mmrec, tmp_path, output, monkeypatch):
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SeaError, match="--output"):
-        bundles.save(convert(mmrec), output)
+        convert(mmrec).save(output)
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from sea_jax import SeaError
+from sea_jax import SeaError, bundle_file
 from sea_jax import bundle as bundles
 from sea_jax.control import Control
 from sea_jax.recommender import Recommender
@@ -363,7 +363,7 @@ def test_pictures_lie_in_their_folder(tmp_path, demo):
     ]
     bundle.shown["pictures"] = np.array(paths + [""] * (bundle.num_items - len(paths)))
     bundle.save(tmp_path / "bundle")
-    ids, shown = bundles.load_shown(tmp_path / "bundle")
+    ids, shown = bundle_file.load_shown(tmp_path / "bundle")
     assert (ids == (np.arange(bundle.num_items) if bundle.item_ids is None else bundle.item_ids)).all()
     assert shown["pictures"].tolist()[: len(paths)] == paths
     found = catalogue.pictures(tmp_path / "bundle", root, ids)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sea_jax import bundle as bundles
+from sea_jax import bundle_file
 from sea_jax.bundle import Bundle
 from sea_jax.errors import SeaError
 from sea_jax.raw.features import repair
@@ -100,7 +101,7 @@ def build(
 
 
 def _rows(name, x) -> np.ndarray:
-    bundles.check_modality(name)
+    bundle_file.check_modality(name)
     x = np.asarray(x)
     if x.ndim != 2 or min(x.shape) < 1 or x.dtype.kind not in "fiu":
         raise SeaError(f"features[{name!r}] must be numbers of shape (items, width); it is {x.dtype} {x.shape}.")

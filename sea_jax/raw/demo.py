@@ -127,7 +127,7 @@ def make_demo(
         item_ids=np.array([f"item{n}" for n in range(num_items)]),
         notes={"split": {"kind": "random per user", "seed": seed}, "sources": {}, "demo": settings},
     )
-    bundles.save(bundle, output)
+    bundle.save(output)
     planted.save(Path(output) / "planted_factors.npz")
 
 

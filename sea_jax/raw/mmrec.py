@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sea_jax import bundle as bundles
-from sea_jax import files
+from sea_jax import bundle_file, files
 from sea_jax.bundle import Bundle
 from sea_jax.errors import SeaError
 from sea_jax.raw import features as rows
@@ -50,10 +50,10 @@ def convert(
     unknown = [modality for modality in modalities if modality not in found]
     if unknown:
         raise SeaError(f"--modalities names {unknown[0]}, but {source} has features of {', '.join(sorted(found))}.")
-    bundles.check_named(modalities, found, source)
+    bundle_file.check_named(modalities, found, source)
     chosen = tuple(modalities) or bundles.order_modalities(found)
     for modality in chosen:
-        bundles.check_modality(modality)
+        bundle_file.check_modality(modality)
     features, masks, repairs = {}, {}, []
     for modality in chosen:
         x, _ = rows.read(found[modality])
@@ -97,7 +97,7 @@ def convert(
         honour_missing=bool(missing),
         notes={
             "split": {"kind": "given", "by": "x_label", "report": report},
-            "sources": {path.name: bundles.sha256(path) for path in sources},
+            "sources": {path.name: files.sha256(path) for path in sources},
             "repairs": repairs,
         },
     )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sea_jax import bundle as bundles
+from sea_jax import bundle_file
 from sea_jax.bundle import Bundle
 from sea_jax.errors import SeaError
 from sea_jax.raw import encoders, tables
@@ -222,7 +222,7 @@ def _encode(
             continue
         if made.features.shape[1] > width:
             raise SeaError(
-                f"{bundles.ENCODERS} of {bundle.name} does not fit its {name}, which is {width} wide; {REMAKE}."
+                f"{bundle_file.ENCODERS} of {bundle.name} does not fit its {name}, which is {width} wide; {REMAKE}."
             )
         found[name][having, : made.features.shape[1]] = made.features  # features of one column were made two
         notes += [f"new items, {name}: {told}" for told in made.sentences(named)]

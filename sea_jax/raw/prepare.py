@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sea_jax import bundle as bundles
-from sea_jax import files
+from sea_jax import bundle_file, files
 from sea_jax.bundle import Bundle
 from sea_jax.errors import SeaError
 from sea_jax.raw import encoders, mmrec, pairs, splits
@@ -44,7 +44,7 @@ class Source:
 def prepare(source: Source, recipe: Recipe, skips: Skips, tell: Tell = silent) -> Bundle:
     """The bundle; raises SeaError if a step asks for what the tables do not have, or nothing is left."""
     for modality in source.features:
-        bundles.check_modality(modality)
+        bundle_file.check_modality(modality)
     # Before anything is read twice: a misspelt encoder or a missing package is told at once.
     asked = {name: recipe.encoder(name) for name in tables.CONTENTS if recipe.encoder(name) not in ("", "none")}
     ready = {name: encoders.get(name, spec, device=recipe.encoder_device) for name, spec in asked.items()}

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sea_jax import bundle as bundles
-from sea_jax import files
+from sea_jax import bundle_file, files
 from sea_jax.errors import SeaError
 
 PICTURES = {
@@ -70,7 +69,7 @@ def pictures(data_dir: str | os.PathLike, root: str | os.PathLike, item_ids: np.
     """
     if not Path(root).is_dir():
         raise SeaError(f"--image_root={root} is no folder.")
-    ids, shown = bundles.load_shown(data_dir)
+    ids, shown = bundle_file.load_shown(data_dir)
     number = dict(zip(item_ids.tolist(), range(len(item_ids)), strict=True))
     found = {}
     for one, path in zip(ids.tolist(), shown.get("pictures", np.array([], np.str_)).tolist(), strict=False):

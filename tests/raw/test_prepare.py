@@ -48,7 +48,7 @@ def made(own, recipe=None, **arguments):
 
 def test_odd_ids_and_titles_survive(own):
     bundle = made(own)
-    bundles.save(bundle, own / "out")
+    bundle.save(own / "out")
     loaded = bundles.load(own / "out", verify_hashes=True)
     assert sorted(loaded.item_ids) == sorted(IDS)
     assert sorted(loaded.user_ids) == [f"user, {n:02d}" for n in range(30)]
@@ -89,7 +89,7 @@ def test_the_steps_are_recorded_in_their_order(own):
 
 def test_the_same_tables_give_the_same_bytes(own):
     for name in ("one", "two"):
-        bundles.save(made(own, Recipe(text_encoder="none", split="mmrec", seed=5)), own / name)
+        made(own, Recipe(text_encoder="none", split="mmrec", seed=5)).save(own / name)
     first, second = (json.loads((own / name / "manifest.json").read_text()) for name in ("one", "two"))
     assert first["hashes"] == second["hashes"]
 

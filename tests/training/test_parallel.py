@@ -62,7 +62,7 @@ def tiny(tmp_path, rng):
     train, valid, test = np.split(pairs[rng.permutation(len(pairs))], (150, 180))
     features = {"image": rng.normal(size=(25, 12)), "text": rng.normal(size=(25, 7))}
     splits = {"train": train, "valid": valid, "test": test}
-    bundles.save(bundles.build("tiny", splits, 28, 25, features), tmp_path / "tiny")
+    bundles.build("tiny", splits, 28, 25, features).save(tmp_path / "tiny")
     return tmp_path / "tiny"
 
 
