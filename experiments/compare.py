@@ -82,12 +82,12 @@ def show(groups: dict[str, list[Path]], scores: dict, compared: list[comparing.C
     """By metric, each setting, and beneath each of the others how the first differs from it."""
     first, *others = groups
     width = max(map(len, groups)) + 1
+    where = {name: ", ".join(map(str, folders)) for name, folders in groups.items()}
     for metric in scores[first]:
-        print(f"{first:{width}s}{split} {metric} {comparing.summary(scores[first][metric])}")
+        print(f"{first:{width}s}{split} {metric} {comparing.summary(scores[first][metric])} ({where[first]})")
         for number, name in enumerate(others):
             (one,) = (one for one in compared if (one.second, one.metric) == (number, metric))
-            where = f" ({', '.join(map(str, groups[name]))})" if len(others) > 1 else ""
-            print(f"{name:{width}s}{split} {metric} {comparing.summary(scores[name][metric])}{where}")
+            print(f"{name:{width}s}{split} {metric} {comparing.summary(scores[name][metric])} ({where[name]})")
             print(comparing.sentence(one))
     if len(compared) > 1:
         print(f"{len(compared)} comparisons: a difference is one where p by Holm is small")

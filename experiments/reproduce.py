@@ -83,12 +83,12 @@ def check_free(folder: Path, plans: dict[str, tables.Plan]) -> None:
 
 def listed(plans: dict[str, tables.Plan]) -> str:
     """The plan: what each row still needs, what it took, what the rest may take."""
-    lines, spent = [f"{'data':14s}{'row':36s}{'took':>10s}{'left':>10s}  missing"], 0.0
+    lines, spent = [f"{'data':14s}{'row':46s}{'took':>10s}{'left':>10s}  missing"], 0.0
     for data, plan in plans.items():
         for row in plan.rows:
             took, more = tables.cost(plan, row)
             times, missing = f"{duration(took):>10s}{duration(more):>10s}", ", ".join(plan.missing(row)) or "-"
-            lines.append(f"{data:14s}{row.name:36s}{times}  {missing}")
+            lines.append(f"{data:14s}{row.name:46s}{times}  {missing}")
             spent += took
     lines.append(f"took {duration(spent)}, left {left_of(plans)}")
     return "\n".join(lines)

@@ -92,7 +92,9 @@ def check_fits(config: Config, bundle: Bundle) -> None:
             f"--{name}={getattr(config, name)} needs a ranking by pairs; --backbone={config.backbone} has its own terms."
         )
     if config.ranking_loss == "softmax" and config.negatives > 1:
-        raise SeaError(f"--negatives={config.negatives} is of --ranking_loss=bpr; softmax compares with all items.")
+        raise SeaError(
+            f"--negatives={config.negatives} is of --ranking_loss=bpr; softmax compares with all items, or --ranking_candidates drawn ones."
+        )
     for name in ("ranking_candidates", "ranking_masks_seen"):
         if config.ranking_loss == "bpr" and getattr(config, name):
             raise SeaError(f"--{name}={getattr(config, name)} is of --ranking_loss=softmax, and it is bpr.")
